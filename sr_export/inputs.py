@@ -1,0 +1,166 @@
+"""Plain frozen values that describe one report; the only input of the builders besides source headers.
+
+Nothing here is DICOM and nothing here names a patient: identity comes from the source instances' headers at
+the moment the objects are built, on the hospital side.
+"""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Laterality = Literal["R", "L", ""]
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """One algorithm that contributed (TID 4019; Contributing Equipment 109102 DCM carries the same values).
+
+    ``device_uid`` changes with every version of the algorithm.
+    """
+
+    key: str
+    name: str
+    version: str
+    purpose: str
+    parameters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """The node itself, as General and Contributing Equipment."""
+
+    manufacturer: str
+    model_name: str
+    software_version: str
+    serial_number: str
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One segmented region in the source series.
+
+    Attributes
+    ----------
+    key
+        Stable key, for example ``femur_right`` or ``L1_voi``.
+    name
+        Segment label people read, side or level first: ``Right femur``, ``L1 trabecular VOI``.
+    structure
+        Key of the anatomical structure in ``sr_export.codes``: ``femur``, ``hip_bone``, ``sacrum``, ``T12``, ``L1`` ...
+    laterality
+        ``R``, ``L`` or empty.
+    mask : (slice, row, column) bool array
+        On the source series' own grid, slices in the order of the ``source`` datasets given to the builders.
+    """
+
+    key: str
+    name: str
+    structure: str
+    laterality: Laterality
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One number. ``concept`` is a key of ``sr_export.codes.CONCEPTS``, which fixes its unit.
+
+    ``low`` and ``high`` bound the interval where one is known.
+    """
+
+    concept: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A quality flag or statement about one subject. ``code`` is a key of ``sr_export.codes.FINDINGS``."""
+
+    code: str
+    subject: str
+    sentence: str
+    forbids: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Measurements of one region (TID 1411), or of several bones together when ``region`` is None (TID 1501).
+
+    ``structure`` and ``laterality`` repeat the region's, and stand alone for a group without region.
+    ``category`` is a key of ``sr_export.codes.CATEGORIES`` or None.
+    """
+
+    key: str
+    name: str
+    structure: str
+    laterality: Laterality
+    algorithm: str
+    measurements: tuple[Measurement, ...]
+    region: Region | None = None
+    category: str | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture for the page. ``rgb`` is a (row, column, 3) uint8 array without any identifier in it."""
+
+    key: str
+    title: str
+    caption: str
+    rgb: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationStatement:
+    """How HU became density. ``is_calibrated`` False puts `uncalibrated` beside every density and strength."""
+
+    is_calibrated: bool
+    method: str
+    material: str
+    phantom: str
+    measured_on: date | None
+    slope_mg_per_cm3_per_hu: float
+    intercept_mg_per_cm3: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything the result objects say.
+
+    Attributes
+    ----------
+    job_reference
+        The job's reference; not derived from the patient.
+    created
+        Timezone-aware time of the job; every object of the job carries this one time.
+    headline
+        One ASCII sentence with the result, or why there is none.
+    regions
+        What the SEG shows, in segment order.
+    groups
+        The measurements, in reading order.
+    findings
+        Quality flags of the whole study and of structures.
+    technical
+        (name, value) pairs of technical adequacy: kVp, kernel, slice thickness, ...
+    limits
+        Sentences that limit the result.
+    """
+
+    job_reference: str
+    created: datetime
+    headline: str
+    regions: tuple[Region, ...]
+    groups: tuple[Group, ...]
+    findings: tuple[Finding, ...]
+    calibration: CalibrationStatement
+    algorithms: tuple[Algorithm, ...]
+    equipment: Equipment
+    technical: tuple[tuple[str, str], ...]
+    limits: tuple[str, ...]
+    pictures: tuple[Picture, ...]
