@@ -1,1 +1,1 @@
-"""."""
+"""The durable engine behind one small port, and the child processes that carry the heavy steps."""

@@ -1,0 +1,102 @@
+"""The command ``osteonode``: reads the settings once and runs one subcommand.
+
+A subcommand is a row: its words, its help and the function that runs it, imported when it is needed so that
+``osteonode --help`` answers at once.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from dicom_node import __version__
+from dicom_node.errors import NodeError
+from dicom_node.logs import configure_logging
+from dicom_node.settings import CONFIG_VARIABLE, Settings
+
+Run = Callable[[Settings, argparse.Namespace, Console], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; return the exit code (0 done, 1 an error of the node, 2 wrong usage or settings)."""
+    options = _parser().parse_args(arguments)
+    console = Console(soft_wrap=True)
+    if options.config:
+        os.environ[CONFIG_VARIABLE] = str(options.config)
+    try:
+        settings = Settings()
+        configure_logging(settings.log_level, settings.log_format)
+        _load(options.run)(settings, options, console)
+    except ValidationError as error:
+        for problem in error.errors(include_input=False, include_url=False):
+            console.print(f"[red]{'.'.join(map(str, problem['loc']))}:[/] {problem['msg']}", highlight=False)
+        return 2
+    except NodeError as error:
+        console.print(f"[red]Error:[/] {error}", highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _load(path: str) -> Run:
+    module, function = path.split(":")
+    run: Run = getattr(importlib.import_module(f"dicom_node.commands.{module}"), function)
+    return run
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="osteonode", description="Bone density and bone strength for every CT that shows a hip or a spine."
+    )
+    parser.add_argument("--version", action="version", version=f"osteonode {__version__}")
+    parser.add_argument("--config", type=Path, help="TOML file with settings (environment OSTEONODE_... wins)")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    _add(commands, "serve", "run the node: DICOM service, jobs, web page", "serve:serve")
+    analyse = _add(
+        commands, "analyse", "analyse the CT of one study in a folder, without network or database", "analyse:analyse"
+    )
+    analyse.add_argument("folder", type=Path, help="folder with the DICOM files of one study")
+    analyse.add_argument("--out", type=Path, required=True, help="new or empty folder for the results")
+    demo = _add(commands, "demo", "run the main job on a real public CT, with a PACS beside the node", "demo:demo")
+    demo.add_argument("--out", type=Path, default=Path("build/demo"), help="folder for everything the demo makes")
+
+    peer = commands.add_parser("peer", help="list, add, remove or verify peers, or send to one")
+    actions = peer.add_subparsers(required=True, metavar="ACTION")
+    _add(actions, "list", "list the peers", "peers:list_peers")
+    add = _add(actions, "add", "add a peer", "peers:add")
+    add.add_argument("name")
+    add.add_argument("--aet", required=True, help="its AE title")
+    add.add_argument("--host", required=True)
+    add.add_argument("--port", type=int, required=True)
+    add.add_argument("--no-send", action="store_true", help="it may not send to the node")
+    add.add_argument("--no-results", action="store_true", help="it gets no results")
+    _add(actions, "remove", "remove a peer", "peers:remove").add_argument("name")
+    _add(actions, "echo", "verify a peer with C-ECHO", "peers:verify").add_argument("name")
+    send = _add(actions, "send", "send the DICOM files of a folder to a peer", "peers:send")
+    send.add_argument("name")
+    send.add_argument("folder", type=Path)
+
+    _add(commands, "migrate", "bring the databases to the newest schema", "maintenance:migrate_databases")
+    _add(commands, "settings", "print the settings in force as JSON", "maintenance:show_settings")
+    _add(commands, "describe-deid", "print the de-identification profile in words", "maintenance:describe_deid")
+    _add(commands, "fetch-data", "download the public scans of the demo and the tests", "demo:fetch_data")
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", words: str, text: str, run: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(words, help=text, description=text[0].upper() + text[1:] + ".")
+    parser.set_defaults(run=run)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+"""``osteonode migrate``, ``settings`` and ``describe-deid``."""
+
+import argparse
+
+from rich.console import Console
+
+from deid_rules.describe import describe
+from deid_rules.profile import Profile
+from dicom_node.db.session import migrate
+from dicom_node.settings import Settings
+
+
+def migrate_databases(settings: Settings, options: argparse.Namespace, console: Console) -> None:
+    """Bring the databases to the newest schema."""
+    del options
+    migrate(settings)
+    console.print("The databases have the newest schema.")
+
+
+def show_settings(settings: Settings, options: argparse.Namespace, console: Console) -> None:
+    """Print the settings in force as JSON."""
+    del options
+    console.print_json(settings.model_dump_json())
+
+
+def describe_deid(settings: Settings, options: argparse.Namespace, console: Console) -> None:
+    """Print what de-identification removes, replaces and keeps."""
+    del settings, options
+    console.print(describe(Profile()), markup=False, highlight=False)

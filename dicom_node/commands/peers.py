@@ -1,0 +1,73 @@
+"""``osteonode peer ...``."""
+
+import argparse
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from sqlalchemy import select
+
+from dicom_node.db.models import Peer
+from dicom_node.db.peers import add_peer, all_peers, remove_peer
+from dicom_node.db.session import open_databases, prepare_databases, transaction
+from dicom_node.errors import ConfigurationError
+from dicom_node.net.scu import Address, echo, send_files
+from dicom_node.settings import Settings
+from dicom_node.web.schemas import PeerIn
+
+
+def list_peers(settings: Settings, options: argparse.Namespace, console: Console) -> None:
+    """Print the peers."""
+    del options
+    table = Table("name", "AE title", "address", "may send", "receives results")
+    with transaction(prepare_databases(settings).hospital) as session:
+        for peer in all_peers(session):
+            flags = ("yes" if flag else "no" for flag in (peer.may_send, peer.receives_results))
+            table.add_row(peer.name, peer.ae_title, f"{peer.host}:{peer.port}", *flags)
+    console.print(table)
+
+
+def add(settings: Settings, options: argparse.Namespace, console: Console) -> None:
+    """Add a peer."""
+    peer = PeerIn(
+        name=options.name,
+        ae_title=options.aet,
+        host=options.host,
+        port=options.port,
+        may_send=not options.no_send,
+        receives_results=not options.no_results,
+    )
+    with transaction(prepare_databases(settings).hospital) as session:
+        add_peer(session, Peer(**peer.model_dump()))
+    console.print(f"Peer {options.name} added. Verify it with: osteonode peer echo {options.name}", highlight=False)
+
+
+def remove(settings: Settings, options: argparse.Namespace, console: Console) -> None:
+    """Remove a peer."""
+    with transaction(prepare_databases(settings).hospital) as session:
+        remove_peer(session, options.name)
+    console.print(f"Peer {options.name} removed.")
+
+
+def verify(settings: Settings, options: argparse.Namespace, console: Console) -> None:
+    """Verify a peer with C-ECHO."""
+    echo(_address(settings, options.name))
+    console.print(f"Peer {options.name} answers C-ECHO.")
+
+
+def send(settings: Settings, options: argparse.Namespace, console: Console) -> None:
+    """Send every DICOM file of a folder to a peer."""
+    if not options.folder.is_dir():
+        raise ConfigurationError(f"{options.folder} is not a folder; name a folder with DICOM files.")
+    paths = sorted(path for path in options.folder.rglob("*") if path.is_file())
+    progress = iter(track(paths, "Sending", console=console))
+    send_files(_address(settings, options.name), paths, lambda path, status: next(progress, None))  # noqa: ARG005 - one tick an object
+    console.print(f"{len(paths)} objects sent to {options.name}.")
+
+
+def _address(settings: Settings, name: str) -> Address:
+    with transaction(open_databases(settings).hospital) as session:
+        peer = session.scalar(select(Peer).where(Peer.name == name))
+    if peer is None:
+        raise ConfigurationError(f"There is no peer named {name}; osteonode peer list shows them.")
+    return Address(peer.ae_title, peer.host, peer.port, settings.ae_title)

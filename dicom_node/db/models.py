@@ -1,0 +1,220 @@
+"""The node's tables, in three databases that share no key.
+
+``Hospital`` knows original UIDs; ``Identity`` is the map between patients and pseudonyms, encrypted;
+``Research`` knows pseudonyms only. A job id is random and is the one value both sides hold.
+"""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, LargeBinary, MetaData, String, UniqueConstraint
+from sqlalchemy.engine.interfaces import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+NAMING = {
+    "ix": "ix_%(column_0_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+JOB_STATES = ("submitted", "pending", "processing", "open", "done", "failed", "discarded")
+"""CT2S's states as people see them (product.md)."""
+DELIVERY_STATES = ("PENDING", "SENT", "COMMITTED", "FAILED")
+UID_LEVELS = ("study", "series", "frame_of_reference", "instance")
+
+
+class Utc(TypeDecorator[datetime]):
+    """A timezone-aware UTC timestamp on every database; SQLite has none of its own."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a naive time and store UTC."""
+        del dialect
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a timestamp needs a time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return UTC."""
+        del dialect
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _one_of(column: str, values: tuple[str, ...]) -> str:
+    return f"{column} IN ({', '.join(repr(value) for value in values)})"
+
+
+class Hospital(DeclarativeBase):
+    """Hospital side: intake, studies, results and delivery."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {datetime: Utc()}
+
+
+class Peer(Hospital):
+    """A remote application entity."""
+
+    __tablename__ = "peers"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    ae_title: Mapped[str] = mapped_column(String(16), unique=True)
+    host: Mapped[str] = mapped_column(String(255))
+    port: Mapped[int] = mapped_column(CheckConstraint("port BETWEEN 1 AND 65535", name="port"))
+    may_send: Mapped[bool]
+    receives_results: Mapped[bool]
+
+
+class Instance(Hospital):
+    """One received object, durable on disk before this row is committed."""
+
+    __tablename__ = "instances"
+    __table_args__ = (UniqueConstraint("sop_instance_uid", "sha256"),)
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    sop_instance_uid: Mapped[str] = mapped_column(String(64))
+    sop_class_uid: Mapped[str] = mapped_column(String(64))
+    series_instance_uid: Mapped[str] = mapped_column(String(64))
+    study_instance_uid: Mapped[str] = mapped_column(String(64), index=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    path: Mapped[str] = mapped_column(String(255))
+    calling_aet: Mapped[str] = mapped_column(String(16))
+    is_own: Mapped[bool]
+    received_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class Quarantined(Hospital):
+    """An object kept aside with the cause; never deleted by the node."""
+
+    __tablename__ = "quarantine"
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    cause: Mapped[str] = mapped_column(String(64))
+    sentence: Mapped[str] = mapped_column(String(500))
+    path: Mapped[str] = mapped_column(String(255))
+    calling_aet: Mapped[str] = mapped_column(String(16))
+    received_at: Mapped[datetime]
+
+
+class StudyVersion(Hospital):
+    """A study as it was when arrivals had been quiet; late images make the next version.
+
+    ``row_count`` counts the instance rows it covers, so that a row committed late can never be missed by a
+    comparison of clocks.
+    """
+
+    __tablename__ = "study_versions"
+    __table_args__ = (UniqueConstraint("study_instance_uid", "version"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(String(64))
+    version: Mapped[int]
+    instance_count: Mapped[int]
+    row_count: Mapped[int]
+    job_id: Mapped[str] = mapped_column(String(32), unique=True)
+    created_at: Mapped[datetime]
+
+
+class Result(Hospital):
+    """One result object made by this node, under the original patient and study."""
+
+    __tablename__ = "results"
+    sop_instance_uid: Mapped[str] = mapped_column(String(64), primary_key=True)
+    sop_class_uid: Mapped[str] = mapped_column(String(64))
+    job_id: Mapped[str] = mapped_column(String(32), index=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    path: Mapped[str] = mapped_column(String(255))
+
+
+class Delivery(Hospital):
+    """The results of one job on their way to one peer."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        UniqueConstraint("job_id", "peer_id"),
+        CheckConstraint(_one_of("state", DELIVERY_STATES), name="state"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(String(32), index=True)
+    peer_id: Mapped[int] = mapped_column(ForeignKey("peers.id", ondelete="RESTRICT"))
+    state: Mapped[str] = mapped_column(String(16))
+    attempts: Mapped[int]
+    sentence: Mapped[str] = mapped_column(String(500))
+    updated_at: Mapped[datetime]
+
+
+class Receipt(Hospital):
+    """A peer's answer for one object of a delivery."""
+
+    __tablename__ = "receipts"
+    delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id", ondelete="CASCADE"), primary_key=True)
+    sop_instance_uid: Mapped[str] = mapped_column(
+        ForeignKey("results.sop_instance_uid", ondelete="CASCADE"), primary_key=True
+    )
+    status: Mapped[int]
+    received_at: Mapped[datetime]
+
+
+class Identity(DeclarativeBase):
+    """The identity map: a database of its own that never leaves the hospital side."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {datetime: Utc()}
+
+
+class Subject(Identity):
+    """A patient in a project. Only the pseudonym is in clear; look-up is by keyed blind index."""
+
+    __tablename__ = "subjects"
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    blind_index: Mapped[str] = mapped_column(String(64), unique=True)
+    pseudonym: Mapped[str] = mapped_column(String(64), unique=True)
+    project: Mapped[str] = mapped_column(String(64))
+    identity: Mapped[bytes] = mapped_column(LargeBinary)
+    date_offset: Mapped[bytes] = mapped_column(LargeBinary)
+    key_id: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[datetime]
+
+
+class UidRow(Identity):
+    """The way back from a clean UID to the original one."""
+
+    __tablename__ = "uid_rows"
+    __table_args__ = (CheckConstraint(_one_of("level", UID_LEVELS), name="level"),)
+    clean_uid: Mapped[str] = mapped_column(String(64), primary_key=True)
+    original_uid: Mapped[bytes] = mapped_column(LargeBinary)
+    level: Mapped[str] = mapped_column(String(20))
+    key_id: Mapped[str] = mapped_column(String(16))
+    subject_id: Mapped[str] = mapped_column(ForeignKey("subjects.id", ondelete="RESTRICT"), index=True)
+
+
+class Research(DeclarativeBase):
+    """Research side: jobs and what they found, by pseudonym only."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {datetime: Utc()}
+
+
+class Job(Research):
+    """One analysis of one version of one study."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(_one_of("state", JOB_STATES), name="state"),
+        CheckConstraint("progress BETWEEN 0 AND 1", name="progress"),
+    )
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    pipeline: Mapped[str] = mapped_column(String(32))
+    pseudonym: Mapped[str | None] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    stage: Mapped[str] = mapped_column(String(64))
+    progress: Mapped[float]
+    sentence: Mapped[str] = mapped_column(String(1000))
+    attempts: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(index=True)
+    updated_at: Mapped[datetime]

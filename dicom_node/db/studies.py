@@ -1,0 +1,68 @@
+"""Queries on studies and their versions."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from dicom_node.db.models import Instance, StudyVersion
+
+
+@dataclass(frozen=True, slots=True)
+class StudyArrivals:
+    """What has arrived of one study, and what was already given to a job."""
+
+    study_instance_uid: str
+    instance_count: int
+    row_count: int
+    first_arrival: datetime
+    last_arrival: datetime
+    last_version: int
+    covered_rows: int
+
+
+def arrivals(session: Session) -> list[StudyArrivals]:
+    """Every study with its arrivals, latest first; our own objects do not count."""
+    versions = (
+        select(
+            StudyVersion.study_instance_uid.label("uid"),
+            func.max(StudyVersion.version).label("version"),
+            func.max(StudyVersion.row_count).label("rows"),
+        )
+        .group_by(StudyVersion.study_instance_uid)
+        .subquery()
+    )
+    last = func.max(Instance.received_at)
+    rows = session.execute(
+        select(
+            Instance.study_instance_uid,
+            func.count(func.distinct(Instance.sop_instance_uid)),
+            func.count(),
+            func.min(Instance.received_at),
+            last,
+            func.coalesce(versions.c.version, 0),
+            func.coalesce(versions.c.rows, 0),
+        )
+        .outerjoin(versions, versions.c.uid == Instance.study_instance_uid)
+        .where(~Instance.is_own)
+        .group_by(Instance.study_instance_uid, versions.c.version, versions.c.rows)
+        .order_by(last.desc())
+    )
+    return [StudyArrivals(*row) for row in rows]
+
+
+def version_of_job(session: Session, job_id: str) -> StudyVersion:
+    """Return the study version a job analyses.
+
+    Raises
+    ------
+    sqlalchemy.exc.NoResultFound
+        When the job belongs to no study version.
+    """
+    return session.scalars(select(StudyVersion).where(StudyVersion.job_id == job_id)).one()
+
+
+def versions(session: Session) -> list[StudyVersion]:
+    """Every study version, newest first."""
+    return list(session.scalars(select(StudyVersion).order_by(StudyVersion.created_at.desc())))

@@ -1,0 +1,152 @@
+"""Durable workflows on DBOS: a job goes on where it was after a kill -9, and runs once.
+
+The port is small: ``Steps`` says what a job does, ``JobEngine`` runs it. The engine stores job ids, delivery ids
+and our own sentences; nothing else reaches its tables.
+
+DBOS on SQLite is for one process; more than one is refused at start (a lock on the data folder).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dbos import DBOS, DBOSConfig, SetWorkflowID
+from dbos import error as dbos_error
+
+from dicom_node.errors import JobFailed, NodeError, Unavailable
+from dicom_node.jobs.failure import describe_failure
+from dicom_node.logs import log
+
+LOG = log(__name__)
+JOB_QUEUE = "jobs"
+DELIVERY_QUEUE = "deliveries"
+WORKFLOW_SCHEMA = "1"
+"""Version of the workflows' step sequence. DBOS recovers only workflows of the same version: raise it when the
+sequence changes, and drain first."""
+PARALLEL_DELIVERIES = 4
+LONGEST_BACKOFF_S = 3600.0
+RECOVERY_ATTEMPTS = 20
+"""Restarts a job may survive; one that kills the node every time must end in the dead letter queue."""
+
+Attempt = Literal["sent", "again", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What the engine calls. Every function can be repeated without harm."""
+
+    run: tuple[tuple[str, Callable[[str], object]], ...]
+    """(name, function of the job id), in order."""
+    fail: Callable[[str, str], None]
+    """(job id, sentence): the job ends as failed."""
+    finish: Callable[[str], list[int]]
+    """Job id: the job is done; returns the ids of its deliveries."""
+    deliver: Callable[[int], Attempt]
+    """Delivery id: one attempt."""
+    give_up: Callable[[int], None]
+    """Delivery id: no more attempts."""
+
+
+class JobEngine:
+    """A running engine.
+
+    Parameters
+    ----------
+    database_url
+        Where DBOS keeps its tables.
+    steps
+        The work.
+    parallel_jobs
+        Jobs analysed at the same time.
+    delivery_attempts, delivery_backoff_s
+        Attempts per delivery, and the pause after the first, doubled each time.
+    """
+
+    def __init__(
+        self,
+        database_url: str,
+        steps: Steps,
+        *,
+        parallel_jobs: int,
+        delivery_attempts: int,
+        delivery_backoff_s: float,
+    ) -> None:
+        config: DBOSConfig = {
+            "name": "osteonode",
+            "system_database_url": database_url,
+            "application_version": WORKFLOW_SCHEMA,
+            "executor_id": "local",
+            "log_level": "WARNING",
+            "notification_listener_polling_interval_sec": 0.5,
+        }
+        DBOS(config=config)
+        backoffs = [min(delivery_backoff_s * 2**n, LONGEST_BACKOFF_S) for n in range(delivery_attempts)]
+        self._delivery = DBOS.workflow(name="delivery")(_delivery_workflow(steps, backoffs))
+        self._job = DBOS.workflow(name="job", max_recovery_attempts=RECOVERY_ATTEMPTS)(
+            _job_workflow(steps, self._delivery)
+        )
+        self._parallel_jobs = parallel_jobs
+
+    def start(self) -> None:
+        """Create the engine's tables, take up interrupted workflows and begin to work."""
+        DBOS.launch()
+        DBOS.register_queue(JOB_QUEUE, worker_concurrency=self._parallel_jobs, polling_interval_sec=0.5)
+        DBOS.register_queue(DELIVERY_QUEUE, worker_concurrency=PARALLEL_DELIVERIES, polling_interval_sec=0.5)
+
+    def submit(self, job_id: str, attempt: int) -> None:
+        """Enqueue one attempt of a job; a second call for the same attempt does nothing."""
+        with SetWorkflowID(f"{job_id}:{attempt}"):
+            DBOS.enqueue_workflow(JOB_QUEUE, self._job, job_id)
+
+    def stop(self) -> None:
+        """Stop working; what is unfinished goes on at the next start."""
+        DBOS.destroy(destroy_registry=True)
+
+
+def _job_workflow(steps: Steps, delivery: Callable[[int], None]) -> Callable[[str], None]:
+    def job(job_id: str) -> None:
+        try:
+            for name, function in steps.run:
+                _step(name, function, job_id)
+            for delivery_id in _step("finish", steps.finish, job_id):
+                DBOS.enqueue_workflow(DELIVERY_QUEUE, delivery, delivery_id)
+        except NodeError as error:
+            _step("fail", steps.fail, job_id, str(error))
+        except dbos_error.DBOSMaxStepRetriesExceeded:
+            _step("fail", steps.fail, job_id, "A resource the job needs stayed unavailable; run the job again later.")
+
+    return job
+
+
+def _delivery_workflow(steps: Steps, backoffs: list[float]) -> Callable[[int], None]:
+    def delivery(delivery_id: int) -> None:
+        for pause_s in backoffs:
+            if _step("deliver", steps.deliver, delivery_id) != "again":
+                return
+            DBOS.sleep(pause_s)
+        _step("give_up", steps.give_up, delivery_id)
+
+    return delivery
+
+
+def _step(name: str, function: Callable[..., Any], *arguments: object) -> Any:
+    """Run one checkpointed step; only errors of our own tree, whose sentences are safe, reach the engine."""
+
+    def guarded() -> Any:
+        try:
+            return function(*arguments)
+        except NodeError as error:
+            raise type(error)(str(error)) from None
+        except Exception as error:  # noqa: BLE001 - the boundary: any error becomes a job state
+            LOG.error("step_failed", step=name, failure=describe_failure(error))
+            raise JobFailed(f"Step {name} ended abnormally: {describe_failure(error)}.") from None
+
+    options: Any = {
+        "name": name,
+        "retries_allowed": True,
+        "max_attempts": 5,
+        "interval_seconds": 1.0,
+        "backoff_rate": 3.0,
+        "should_retry": lambda error: isinstance(error, Unavailable),
+    }
+    return DBOS.run_step(options, guarded)

@@ -1,0 +1,42 @@
+"""Presentation contexts: what the node offers as a receiver and proposes as a sender."""
+
+from collections.abc import Iterable
+
+from pynetdicom import build_context
+from pynetdicom.presentation import AllStoragePresentationContexts, PresentationContext
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+UNCOMPRESSED = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
+"""Explicit and Implicit VR Little Endian, in the order proposed."""
+
+ACCEPTED_SYNTAXES = (
+    *UNCOMPRESSED,
+    "1.2.840.10008.1.2.1.99",  # Deflated Explicit VR Little Endian
+    "1.2.840.10008.1.2.2",  # Explicit VR Big Endian
+    "1.2.840.10008.1.2.5",  # RLE Lossless
+    "1.2.840.10008.1.2.4.50",  # JPEG Baseline
+    "1.2.840.10008.1.2.4.51",  # JPEG Extended
+    "1.2.840.10008.1.2.4.57",  # JPEG Lossless
+    "1.2.840.10008.1.2.4.70",  # JPEG Lossless SV1
+    "1.2.840.10008.1.2.4.80",  # JPEG-LS Lossless
+    "1.2.840.10008.1.2.4.81",  # JPEG-LS Near-lossless
+    "1.2.840.10008.1.2.4.90",  # JPEG 2000 Lossless
+    "1.2.840.10008.1.2.4.91",  # JPEG 2000
+)
+"""PS3.5 annex A. Bytes are kept as they come; decoding is the analysis's business."""
+
+LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
+
+
+def receiver_contexts() -> list[PresentationContext]:
+    """Return every storage class with every accepted transfer syntax, and verification."""
+    storage = {str(context.abstract_syntax) for context in AllStoragePresentationContexts} | {LABEL_MAP_SEGMENTATION}
+    return [
+        build_context(Verification),
+        *(build_context(uid, list(ACCEPTED_SYNTAXES)) for uid in sorted(storage)),
+    ]
+
+
+def sender_contexts(kinds: Iterable[tuple[str, str]]) -> list[PresentationContext]:
+    """Return one context per (SOP class, transfer syntax) of the objects to send."""
+    return [build_context(sop_class, syntax) for sop_class, syntax in sorted(set(kinds))]

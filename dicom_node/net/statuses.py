@@ -1,0 +1,52 @@
+"""DIMSE statuses the node answers with, and which error becomes which (PS3.4 B.2.3, PS3.7 annex C)."""
+
+from dicom_node.errors import DiskFull, IntakeError, Unavailable
+
+SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA700
+CANNOT_UNDERSTAND = 0xC000
+
+TEXT = {
+    SUCCESS: "Success",
+    0x0110: "Processing failure",
+    0x0111: "Duplicate SOP Instance",
+    0x0117: "Invalid object instance",
+    0x0122: "SOP class not supported",
+    0x0124: "Not authorized",
+    OUT_OF_RESOURCES: "Refused: out of resources",
+    0xA900: "Error: data set does not match SOP class",
+    0xB000: "Warning: coercion of data elements",
+    0xB006: "Warning: elements discarded",
+    0xB007: "Warning: data set does not match SOP class",
+    CANNOT_UNDERSTAND: "Error: cannot understand",
+}
+
+ERROR_STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (DiskFull, OUT_OF_RESOURCES),
+    (Unavailable, OUT_OF_RESOURCES),
+    (IntakeError, CANNOT_UNDERSTAND),
+)
+"""First match wins; anything else is 0x0110."""
+
+
+def status_of(error: Exception) -> int:
+    """Translate an error of the node into the C-STORE status the sender gets."""
+    return next((status for kind, status in ERROR_STATUS if isinstance(error, kind)), 0x0110)
+
+
+def is_accepted(status: int) -> bool:
+    """Tell whether a peer's C-STORE status means that it keeps the object.
+
+    Success, warnings (0xBxxx), and 0x0111: it had the object already.
+    """
+    return status in (SUCCESS, 0x0111) or 0xB000 <= status <= 0xBFFF
+
+
+def is_temporary(status: int) -> bool:
+    """Tell whether the same object may be accepted later: the peer is out of resources (0xA7xx)."""
+    return 0xA700 <= status <= 0xA7FF
+
+
+def describe(status: int) -> str:
+    """Return status and meaning, for people."""
+    return f"0x{status:04X} {TEXT.get(status, 'status of the peer')}"

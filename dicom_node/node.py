@@ -1,0 +1,121 @@
+"""A running node: every part made from the settings, started in order and stopped in reverse."""
+
+import fcntl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from dicom_node import clock
+from dicom_node.db.peers import sender_titles
+from dicom_node.db.session import Databases, prepare_databases, transaction
+from dicom_node.errors import ConfigurationError
+from dicom_node.identity.keys import load_keys
+from dicom_node.identity.map import IdentityMap
+from dicom_node.jobs.engine import JobEngine
+from dicom_node.jobs.failure import describe_failure
+from dicom_node.logs import log
+from dicom_node.net.scp import Receiver
+from dicom_node.pipeline.dispatch import dispatch
+from dicom_node.pipeline.steps import JobSteps
+from dicom_node.settings import Settings
+from dicom_node.storage.files import sweep_temporaries
+from dicom_node.storage.intake import Intake
+from dicom_node.web.app import create_app
+
+LOG = log(__name__)
+DISPATCH_EVERY_S = 0.5
+
+
+def serve(settings: Settings) -> None:
+    """Run the node until it is told to stop.
+
+    Raises
+    ------
+    ConfigurationError
+        When another process uses the data folder, or a key or calibration file is wrong.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_sole_user(settings.data_dir))
+        databases = prepare_databases(settings)
+        stack.callback(databases.dispose)
+        swept = sweep_temporaries(settings.hospital_dir)
+        engine = _start_engine(settings, databases)
+        stack.callback(engine.stop)
+        stack.enter_context(_repeat(lambda: dispatch(databases, engine.submit, clock.now(), settings.quiet_s)))
+        receiver = _start_receiver(settings, databases)
+        stack.callback(receiver.close)
+        LOG.info("node_started", ae_title=settings.ae_title, dicom_port=receiver.port, temporaries_swept=swept)
+        app = create_app(databases, settings, receiver.port)
+        uvicorn.Server(
+            uvicorn.Config(app, host=settings.web_host, port=settings.web_port, log_config=None, access_log=False)
+        ).run()
+    LOG.info("node_stopped")
+
+
+def _start_engine(settings: Settings, databases: Databases) -> JobEngine:
+    keys = load_keys(settings.keys)
+    identities = IdentityMap(databases.identity, keys, settings.project)
+    engine = JobEngine(
+        settings.engine_url,
+        JobSteps(settings, databases, identities, keys).steps(),
+        parallel_jobs=settings.parallel_jobs,
+        delivery_attempts=settings.delivery_attempts,
+        delivery_backoff_s=settings.delivery_backoff_s,
+    )
+    engine.start()
+    return engine
+
+
+def _start_receiver(settings: Settings, databases: Databases) -> Receiver:
+    intake = Intake(databases.hospital, settings.hospital_dir, settings.reserve_bytes)
+
+    def senders() -> list[str]:
+        with transaction(databases.hospital) as session:
+            return sender_titles(session)
+
+    return Receiver(
+        settings.ae_title,
+        (settings.dicom_host, settings.dicom_port),
+        lambda arrival: intake.keep(arrival, clock.now()),
+        max_associations=settings.max_associations,
+        senders=None if settings.accept_unknown_peers else senders,
+    )
+
+
+@contextmanager
+def _sole_user(data_dir: Path) -> Iterator[None]:
+    """Hold the data folder: two nodes on one set of SQLite files would corrupt each other's work."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "node.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(
+                f"Another osteonode process uses the data folder {data_dir}; stop it first."
+            ) from None
+        yield
+
+
+@contextmanager
+def _repeat(action: Callable[[], object]) -> Iterator[None]:
+    """Call ``action`` every half second in a thread of its own; an error is logged and the next call made."""
+    stop = threading.Event()
+
+    def loop() -> None:
+        while not stop.wait(DISPATCH_EVERY_S):
+            try:
+                action()
+            except Exception as error:  # noqa: BLE001 - the boundary: one bad pass must not end the node
+                LOG.error("dispatch_failed", failure=describe_failure(error))
+
+    thread = threading.Thread(target=loop, name="dispatch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=30)
+

@@ -1,0 +1,72 @@
+"""Step 4: result objects to a peer, each with its receipt."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from dicom_node import clock
+from dicom_node.db.deliveries import unreceipted
+from dicom_node.db.models import Delivery, Peer, Receipt
+from dicom_node.db.session import Databases, transaction
+from dicom_node.errors import DeliveryRefused, PeerUnavailable
+from dicom_node.jobs.engine import Attempt
+from dicom_node.logs import log
+from dicom_node.net.scu import Address, send_files
+
+LOG = log(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """Where results lie and as whom the node sends them."""
+
+    databases: Databases
+    folder: Path
+    ae_title: str
+
+    def deliver(self, delivery_id: int) -> Attempt:
+        """Make one attempt to send what the peer has not accepted yet."""
+        with transaction(self.databases.hospital) as session:
+            delivery = session.get_one(Delivery, delivery_id)
+            delivery.attempts += 1
+            peer = session.get_one(Peer, delivery.peer_id)
+            pending = {self.folder / row.path: row.sop_instance_uid for row in unreceipted(session, delivery_id)}
+        address = Address(peer.ae_title, peer.host, peer.port, self.ae_title)
+        try:
+            if pending:
+                send_files(
+                    address,
+                    list(pending),
+                    lambda path, status: self._receipt(delivery_id, pending[path], status),
+                )
+        except PeerUnavailable as error:
+            return self._set(delivery_id, "PENDING", str(error), "again")
+        except DeliveryRefused as error:
+            return self._set(delivery_id, "FAILED", str(error), "failed")
+        return self._set(delivery_id, "SENT", "", "sent")
+
+    def give_up(self, delivery_id: int) -> None:
+        """Mark a delivery as failed after its last attempt; its sentence keeps the last reason."""
+        with transaction(self.databases.hospital) as session:
+            delivery = session.get_one(Delivery, delivery_id)
+            delivery.state, delivery.updated_at = "FAILED", clock.now()
+        LOG.error("delivery_given_up", delivery_id=delivery_id)
+
+    def _receipt(self, delivery_id: int, sop_instance_uid: str, status: int) -> None:
+        received_at: datetime = clock.now()
+        with transaction(self.databases.hospital) as session:
+            session.merge(
+                Receipt(
+                    delivery_id=delivery_id,
+                    sop_instance_uid=sop_instance_uid,
+                    status=status,
+                    received_at=received_at,
+                )
+            )
+
+    def _set(self, delivery_id: int, state: str, sentence: str, outcome: Attempt) -> Attempt:
+        with transaction(self.databases.hospital) as session:
+            delivery = session.get_one(Delivery, delivery_id)
+            delivery.state, delivery.sentence, delivery.updated_at = state, sentence[:500], clock.now()
+        LOG.info("delivery_attempted", delivery_id=delivery_id, outcome=outcome)
+        return outcome

@@ -1,0 +1,182 @@
+"""The steps of a job as the engine calls them: each reads its state from the databases and can be repeated.
+
+This is the shell around the pure flow: ``deidentify`` -> ``analyse`` (child process) -> ``package`` (child process)
+-> one delivery per peer.
+"""
+
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deid_rules.profile import Profile
+from deid_rules.uids import UidMapper
+from dicom_node import clock
+from dicom_node.db.deliveries import ensure_deliveries, results_of
+from dicom_node.db.instances import study_instances
+from dicom_node.db.jobs import get_job, update_job
+from dicom_node.db.models import Instance, Job, Result
+from dicom_node.db.peers import destinations
+from dicom_node.db.session import Databases, transaction
+from dicom_node.db.studies import version_of_job
+from dicom_node.errors import JobFailed
+from dicom_node.identity.keys import Keys
+from dicom_node.identity.map import IdentityMap
+from dicom_node.jobs.child import run_child
+from dicom_node.jobs.engine import Steps
+from dicom_node.logs import log
+from dicom_node.pipeline.deidentification import clean_series, read_headers, select_series, single_person
+from dicom_node.pipeline.delivery import Outbox
+from dicom_node.settings import Settings
+
+LOG = log(__name__)
+CHILD = "dicom_node.pipeline.child"
+PROGRESS_PAUSE_S = 0.3
+"""Progress is written at most this often."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobSteps:
+    """Everything the steps need; made once in ``cli``."""
+
+    settings: Settings
+    databases: Databases
+    identities: IdentityMap
+    keys: Keys
+    profile: Profile = field(default_factory=Profile)
+
+    def steps(self) -> Steps:
+        """Return the steps in order, for the engine."""
+        outbox = Outbox(self.databases, self.settings.hospital_dir, self.settings.ae_title)
+        return Steps(
+            run=(("deidentify", self.deidentify), ("analyse", self.analyse), ("package", self.package)),
+            fail=self.fail,
+            finish=self.finish,
+            deliver=outbox.deliver,
+            give_up=outbox.give_up,
+        )
+
+    def deidentify(self, job_id: str) -> None:
+        """Choose the series and hand its clean instances to the research side."""
+        self._update(job_id, state="processing", stage="de-identification", progress=0.0, sentence="")
+        headers = read_headers([self.settings.hospital_dir / row.path for row in self._instances(job_id)])
+        person = single_person(headers)
+        chosen = select_series(headers)
+        subject = self.identities.subject(person, clock.now())
+        folder = self._research(job_id)
+        shutil.rmtree(folder, ignore_errors=True)
+        uids = UidMapper(self.keys.uid, self.settings.project)
+        clean = clean_series(chosen, folder / "clean", subject, self.profile, uids)
+        self.identities.record_uids(subject.pseudonym, clean.uid_pairs)
+        self._update(job_id, pseudonym=subject.pseudonym, progress=0.05)
+        LOG.info("series_deidentified", job_id=job_id, instance_count=clean.instance_count)
+
+    def analyse(self, job_id: str) -> None:
+        """Analyse the clean series in a child process."""
+        job = self._job(job_id)
+        folder = self._research(job_id)
+        settings = self.settings
+        self._child(
+            job_id,
+            {
+                "action": "analyse",
+                "input": str(folder / "clean"),
+                "output": str(folder / "report"),
+                "job_reference": job_id,
+                "created": job.created_at.isoformat(),
+                "today": job.created_at.date().isoformat(),
+                "serial_number": settings.ae_title,
+                "calibration_file": str(settings.calibration_file) if settings.calibration_file else None,
+                "element_mm": settings.element_mm,
+            },
+            span=(0.05, 0.9),
+        )
+
+    def package(self, job_id: str) -> None:
+        """Build the result objects under the original headers, in a child process."""
+        self._update(job_id, stage="result objects", progress=0.9)
+        output = self.settings.hospital_dir / "results" / job_id
+        answer = self._child(
+            job_id,
+            {
+                "action": "package",
+                "sources": [str(path) for path in self._sources(job_id)],
+                "report": str(self._research(job_id) / "report"),
+                "output": str(output),
+            },
+            span=(0.9, 1.0),
+        )
+        with transaction(self.databases.hospital) as session:
+            for one in answer["objects"]:
+                session.merge(
+                    Result(
+                        sop_instance_uid=one["sop_instance_uid"],
+                        sop_class_uid=one["sop_class_uid"],
+                        job_id=job_id,
+                        kind=one["kind"],
+                        path=f"results/{job_id}/{one['file']}",
+                    )
+                )
+
+    def finish(self, job_id: str) -> list[int]:
+        """Mark the job as done and return its deliveries."""
+        with transaction(self.databases.hospital) as session:
+            version = version_of_job(session, job_id)
+            senders = {row.calling_aet for row in study_instances(session, version.study_instance_uid)}
+            count = len(results_of(session, job_id))
+            ids = ensure_deliveries(session, job_id, destinations(session, senders), clock.now())
+        self._update(job_id, state="done", stage="done", progress=1.0)
+        LOG.info("job_done", job_id=job_id, result_count=count, delivery_count=len(ids))
+        return ids
+
+    def fail(self, job_id: str, sentence: str) -> None:
+        """Mark the job as failed with the sentence people read."""
+        self._update(job_id, state="failed", stage="failed", sentence=sentence[:1000])
+        LOG.warning("job_failed", job_id=job_id, sentence=sentence)
+
+    def _child(self, job_id: str, task: dict[str, Any], span: tuple[float, float]) -> dict[str, Any]:
+        """Run a child process; its progress 0..1 becomes the job's ``span``."""
+        last = 0.0
+
+        def progress(done: float, stage: str) -> None:
+            nonlocal last
+            if time.monotonic() - last >= PROGRESS_PAUSE_S:
+                last = time.monotonic()
+                self._update(job_id, stage=stage, progress=span[0] + done * (span[1] - span[0]))
+
+        return run_child(
+            CHILD,
+            {**task, "log_level": self.settings.log_level, "log_format": self.settings.log_format},
+            time_limit_s=self.settings.job_time_limit_s,
+            memory_limit_bytes=self.settings.job_memory_limit_bytes,
+            progress=progress,
+        )
+
+    def _sources(self, job_id: str) -> list[Path]:
+        """Return the original files of the analysed slices, in the order of the report's masks."""
+        uids = (self._research(job_id) / "report" / "slices.txt").read_text().split()
+        paths = {row.sop_instance_uid: self.settings.hospital_dir / row.path for row in self._instances(job_id)}
+        originals = [self.identities.original_uid(uid) for uid in uids]
+        missing = sum(uid not in paths for uid in originals)
+        if missing:
+            raise JobFailed(f"{missing} of {len(uids)} analysed slices have no original instance; nothing was sent.")
+        return [paths[uid] for uid in originals if uid is not None]
+
+    def _instances(self, job_id: str) -> list[Instance]:
+        with transaction(self.databases.hospital) as session:
+            return study_instances(session, version_of_job(session, job_id).study_instance_uid)
+
+    def _job(self, job_id: str) -> Job:
+        with transaction(self.databases.research) as session:
+            job = get_job(session, job_id)
+        if job is None:
+            raise JobFailed(f"Job {job_id} is not in the research database.")
+        return job
+
+    def _update(self, job_id: str, **values: object) -> None:
+        with transaction(self.databases.research) as session:
+            update_job(session, job_id, clock.now(), **values)
+
+    def _research(self, job_id: str) -> Path:
+        return self.settings.research_dir / "jobs" / job_id

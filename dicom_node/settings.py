@@ -1,0 +1,126 @@
+"""The node's settings: one frozen class, read once in ``cli`` and passed down.
+
+Every field can be set by environment (``OSTEONODE_`` and the field's name in capitals) or in a TOML file named
+by ``OSTEONODE_CONFIG`` or ``--config``; the environment wins. docs/settings.md lists them all (tested).
+"""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+CONFIG_VARIABLE = "OSTEONODE_CONFIG"
+
+
+class Settings(BaseSettings):
+    """Everything an administrator can set."""
+
+    model_config = SettingsConfigDict(env_prefix="OSTEONODE_", frozen=True, extra="forbid")
+
+    data_dir: Path = Field(Path("osteonode-data"), description="Folder for everything the node keeps.")
+    ae_title: str = Field("OSTEONODE", description="The node's own application entity title (1 to 16 characters).")
+    dicom_host: str = Field("0.0.0.0", description="Address the DICOM service listens on.")  # noqa: S104 - a PACS has to reach it; unknown callers are rejected
+    dicom_port: int = Field(11112, ge=0, le=65535, description="TCP port of the DICOM service; 0 picks a free one.")
+    web_host: str = Field("127.0.0.1", description="Address the web service listens on.")
+    web_port: int = Field(8080, ge=0, le=65535, description="TCP port of the web service.")
+    accept_unknown_peers: bool = Field(
+        False, description="Accept associations from AE titles that are not configured as peers."
+    )
+    max_associations: int = Field(25, ge=1, description="Associations served at the same time.")
+    quiet_s: float = Field(
+        30.0, gt=0, description="A study is complete when no instance has arrived for this many seconds."
+    )
+    reserve_bytes: int = Field(
+        2_000_000_000, ge=0, description="Free disk space below which instances are refused (0xA700)."
+    )
+    parallel_jobs: int = Field(1, ge=1, description="Jobs analysed at the same time.")
+    job_time_limit_s: float = Field(3600.0, gt=0, description="Time limit of one heavy step.")
+    job_memory_limit_bytes: int = Field(
+        16_000_000_000, ge=0, description="Address-space limit of one heavy step; 0 sets none."
+    )
+    delivery_attempts: int = Field(10, ge=1, description="Attempts to deliver to a peer before giving up.")
+    delivery_backoff_s: float = Field(
+        5.0, gt=0, description="Pause after the first failed delivery; doubled each time, one hour at most."
+    )
+    project: str = Field("default", description="Pseudonym space: the same patient differs between projects.")
+    key_dir: Path | None = Field(
+        None, description="Folder of the key files; default: hospital/keys in the data folder."
+    )
+    calibration_file: Path | None = Field(
+        None, description="JSON file of scanner calibration records; none: results are flagged uncalibrated."
+    )
+    element_mm: float = Field(2.0, gt=0, description="Edge of the finite elements of a femur, mm.")
+    hospital_database_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in the data folder.")
+    identity_database_url: str | None = Field(None, description="SQLAlchemy URL of the identity map.")
+    research_database_url: str | None = Field(None, description="SQLAlchemy URL of jobs and results.")
+    engine_database_url: str | None = Field(None, description="Database URL of the durable job engine.")
+    log_format: Literal["json", "console"] = Field("json", description="How log lines are rendered.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level logged.")
+
+    @field_validator("ae_title")
+    @classmethod
+    def _is_ae_title(cls, value: str) -> str:
+        if not 1 <= len(value.strip()) <= 16 or "\\" in value or not value.isascii() or not value.isprintable():
+            raise ValueError("an AE title has 1 to 16 printable ASCII characters and no backslash (PS3.5 6.2)")
+        return value.strip()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order of precedence: arguments, environment, TOML file."""
+        del dotenv_settings, file_secret_settings
+        file = os.environ.get(CONFIG_VARIABLE)
+        toml = TomlConfigSettingsSource(settings_cls, Path(file)) if file else None
+        return (init_settings, env_settings, *((toml,) if toml else ()))
+
+    @property
+    def hospital_dir(self) -> Path:
+        """Everything that knows patients."""
+        return self.data_dir / "hospital"
+
+    @property
+    def research_dir(self) -> Path:
+        """Everything that must never know patients."""
+        return self.data_dir / "research"
+
+    @property
+    def keys(self) -> Path:
+        """Folder of the key files."""
+        return self.key_dir or self.hospital_dir / "keys"
+
+    @property
+    def hospital_url(self) -> str:
+        """URL of the hospital-side state."""
+        return self.hospital_database_url or _sqlite(self.hospital_dir / "node.db")
+
+    @property
+    def identity_url(self) -> str:
+        """URL of the identity map."""
+        return self.identity_database_url or _sqlite(self.hospital_dir / "identity.db")
+
+    @property
+    def research_url(self) -> str:
+        """URL of jobs and results."""
+        return self.research_database_url or _sqlite(self.research_dir / "research.db")
+
+    @property
+    def engine_url(self) -> str:
+        """URL of the durable engine's own tables."""
+        return self.engine_database_url or _sqlite(self.research_dir / "engine.db")
+
+
+def _sqlite(path: Path) -> str:
+    return f"sqlite:///{path.resolve()}"

@@ -1,0 +1,25 @@
+"""When is a study complete? A pure verdict on what has arrived.
+
+This module decides by quiet time alone: no new instance for the set time. (C-STORE has no other end of study:
+an association's release says only that one association ended.)
+"""
+
+from datetime import datetime, timedelta
+
+from dicom_node.db.studies import StudyArrivals
+
+
+def is_due(study: StudyArrivals, now: datetime, quiet_s: float) -> bool:
+    """Tell whether a study has instances no version covers, and arrivals have been quiet long enough.
+
+    Parameters
+    ----------
+    study
+        The arrivals of one study.
+    now
+        Timezone-aware time.
+    quiet_s
+        Seconds without an arrival that make a study complete.
+    """
+    has_news = study.row_count > study.covered_rows
+    return has_news and now - study.last_arrival >= timedelta(seconds=quiet_s)

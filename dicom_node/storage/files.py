@@ -1,0 +1,78 @@
+"""Durable files: a file that has its final name has its full content on disk.
+
+Write to a temporary name, fsync the file, rename, fsync the folder. Names are random, so no path says whose
+file it is, and two writers never meet.
+"""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+from dicom_node.errors import DiskFull
+
+
+def new_id() -> str:
+    """Return a random 128-bit id in hexadecimal, fit for a file name."""
+    return uuid.uuid4().hex
+
+
+def write_durably(path: Path, chunks: Iterable[bytes]) -> None:
+    """Write a new file so that it survives a power cut once this returns.
+
+    Parameters
+    ----------
+    path
+        Final name; its folder is made if needed.
+    chunks
+        The content.
+
+    Raises
+    ------
+    DiskFull
+        When the disk is full. Nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{new_id()}.part")
+    try:
+        with temporary.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DiskFull(f"A file could not be written ({error.strerror}); free some space.") from None
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def require_room(folder: Path, reserve_bytes: int) -> None:
+    """Refuse to go on when less than the reserve would stay free.
+
+    Raises
+    ------
+    DiskFull
+        With the free space found and the reserve expected.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < reserve_bytes:
+        raise DiskFull(f"{free / 1e9:.1f} GB are free; the reserve is {reserve_bytes / 1e9:.1f} GB. Free some space.")
+
+
+def sweep_temporaries(folder: Path) -> int:
+    """Delete what writers that died left half-written; return how many files went."""
+    leftovers = list(folder.rglob(".*.part"))
+    for leftover in leftovers:
+        leftover.unlink(missing_ok=True)
+    return len(leftovers)
