@@ -3,6 +3,7 @@
 from typing import Any
 
 from alembic import context
+
 from dicom_node.db.models import Utc
 from dicom_node.db.session import BASES, open_engine
 

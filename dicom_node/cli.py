@@ -52,7 +52,8 @@ def _load(path: str) -> Run:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="osteonode", description="Bone density and bone strength for every CT that shows a hip or a spine."
+        prog="osteonode",
+        description="Bone density and bone strength for every CT that shows a hip or a spine.",
     )
     parser.add_argument("--version", action="version", version=f"osteonode {__version__}")
     parser.add_argument("--config", type=Path, help="TOML file with settings (environment OSTEONODE_... wins)")
@@ -60,7 +61,10 @@ def _parser() -> argparse.ArgumentParser:
 
     _add(commands, "serve", "run the node: DICOM service, jobs, web page", "serve:serve")
     analyse = _add(
-        commands, "analyse", "analyse the CT of one study in a folder, without network or database", "analyse:analyse"
+        commands,
+        "analyse",
+        "analyse the CT of one study in a folder, without network or database",
+        "analyse:analyse",
     )
     analyse.add_argument("folder", type=Path, help="folder with the DICOM files of one study")
     analyse.add_argument("--out", type=Path, required=True, help="new or empty folder for the results")

@@ -27,7 +27,7 @@ SILENCED = {
 
 def configure_logging(level: str = "INFO", log_format: str = "json") -> None:
     """Send every logger to standard error as JSON lines or as coloured console lines."""
-    shared = [
+    shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,

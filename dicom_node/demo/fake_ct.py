@@ -15,7 +15,6 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 
-
 @dataclass(frozen=True, slots=True)
 class FakePatient:
     """A person who does not exist, with everything a header knows of one.
@@ -210,7 +209,7 @@ def _add_nested_identity(ds: Dataset, patient: FakePatient, seed: str) -> None:
     ds.RequestAttributesSequence = [request]
     block = ds.private_block(0x0009, "OSTEODEMO SITE", create=True)
     block.add_new(0x01, "LO", patient.name.replace("^", " "))
-    block.add_new(0x02, "UN", patient.patient_id.encode())
+    block.add_new(0x02, "UN", f"{patient.patient_id} ".encode()[: len(patient.patient_id) + len(patient.patient_id) % 2])
     nested = Dataset()
     nested.PatientComments = patient.comment
     block.add_new(0x03, "SQ", [nested])
@@ -222,7 +221,7 @@ def _instance(template: Dataset, scan: Scan, plane: NDArray[np.int16], index: in
     meta.MediaStorageSOPInstanceUID = uid_from(seed, "instance", index)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.SourceApplicationEntityTitle = "NSCT01"
-    instance = FileDataset(None, {}, file_meta=meta, preamble=b"\x00" * 128)  # type: ignore[arg-type]
+    instance = FileDataset(None, {}, file_meta=meta, preamble=b"\x00" * 128)
     instance.update(template)
     x, y, z = scan.origin_mm
     instance.SOPInstanceUID = meta.MediaStorageSOPInstanceUID

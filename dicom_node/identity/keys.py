@@ -41,7 +41,8 @@ def load_keys(folder: Path) -> Keys:
         When a key file has the wrong size or can be read by others than its owner.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return Keys(*(_load_key(folder / f"{name}-{KEY_ID}.key") for name in ("column", "index", "uid")))
+    column, index, uid = (_load_key(folder / f"{name}-{KEY_ID}.key") for name in ("column", "index", "uid"))
+    return Keys(column, index, uid)
 
 
 def _load_key(path: Path) -> bytes:

@@ -11,8 +11,8 @@ from pydicom import Dataset
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from deid_rules.engine import Subject
 from deid_rules.pseudonyms import RANDOM_BYTES, pseudonym_from_bytes
+from deid_rules.report import Subject, UidPair
 from dicom_node.db import models
 from dicom_node.db.session import transaction
 from dicom_node.errors import JobRejected
@@ -50,13 +50,21 @@ def person_from_header(header: Dataset) -> Person:
         sex=_text(header, "PatientSex"),
     )
     if not person.patient_id:
-        raise JobRejected("The study has no patient ID (0010,0020); it cannot be given a pseudonym. Correct it and resend.")
+        raise JobRejected(
+            "The study has no patient ID (0010,0020); it cannot be given a pseudonym. Correct it and resend."
+        )
     return person
 
 
 def _text(header: Dataset, keyword: str) -> str:
     value = header.get(keyword)
     return "" if value is None else str(value).strip()
+
+
+def new_subject() -> Subject:
+    """Return a random pseudonym with a random date shift; nothing about them comes from the patient."""
+    weeks = OFFSET_WEEKS[0] + secrets.randbelow(OFFSET_WEEKS[1] - OFFSET_WEEKS[0] + 1)
+    return Subject(pseudonym_from_bytes(secrets.token_bytes(RANDOM_BYTES)), -7 * weeks)
 
 
 class IdentityMap:
@@ -95,21 +103,21 @@ class IdentityMap:
                 return None
             return Person(**json.loads(self._decrypt(row.identity, "subjects.identity", row.id)))
 
-    def record_uids(self, pseudonym: str, pairs: Iterable[tuple[str, str, str]]) -> None:
-        """Store the way back of (original UID, clean UID, level) triples; those known already stay."""
+    def record_uids(self, pseudonym: str, pairs: Iterable[UidPair]) -> None:
+        """Store the way back of clean UIDs; those known already stay."""
         with transaction(self._engine) as session:
             subject = session.scalars(select(models.Subject).where(models.Subject.pseudonym == pseudonym)).one()
-            wanted = {clean: (original, level) for original, clean, level in pairs}
+            wanted = {pair.clean_uid: pair for pair in pairs}
             known = set(session.scalars(select(models.UidRow.clean_uid).where(models.UidRow.subject_id == subject.id)))
             session.add_all(
                 models.UidRow(
                     clean_uid=clean,
-                    original_uid=self._encrypt(original, "uid_rows.original_uid", clean),
-                    level=level,
+                    original_uid=self._encrypt(pair.original_uid, "uid_rows.original_uid", clean),
+                    level=pair.level,
                     key_id=self._keys.key_id,
                     subject_id=subject.id,
                 )
-                for clean, (original, level) in wanted.items()
+                for clean, pair in wanted.items()
                 if clean not in known
             )
 
@@ -121,14 +129,14 @@ class IdentityMap:
 
     def _add_subject(self, session: Session, index: str, person: Person, now: datetime) -> models.Subject:
         row_id = secrets.token_hex(16)
-        weeks = OFFSET_WEEKS[0] + secrets.randbelow(OFFSET_WEEKS[1] - OFFSET_WEEKS[0] + 1)
+        stranger = new_subject()
         row = models.Subject(
             id=row_id,
             blind_index=index,
-            pseudonym=pseudonym_from_bytes(secrets.token_bytes(RANDOM_BYTES)),
+            pseudonym=stranger.pseudonym,
             project=self._project,
             identity=self._encrypt(json.dumps(asdict(person)), "subjects.identity", row_id),
-            date_offset=self._encrypt(str(-7 * weeks), "subjects.date_offset", row_id),
+            date_offset=self._encrypt(str(stranger.date_offset_days), "subjects.date_offset", row_id),
             key_id=self._keys.key_id,
             created_at=now,
         )

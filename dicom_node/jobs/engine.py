@@ -113,7 +113,12 @@ def _job_workflow(steps: Steps, delivery: Callable[[int], None]) -> Callable[[st
         except NodeError as error:
             _step("fail", steps.fail, job_id, str(error))
         except dbos_error.DBOSMaxStepRetriesExceeded:
-            _step("fail", steps.fail, job_id, "A resource the job needs stayed unavailable; run the job again later.")
+            _step(
+                "fail",
+                steps.fail,
+                job_id,
+                "A resource the job needs stayed unavailable; run the job again later.",
+            )
 
     return job
 

@@ -11,7 +11,7 @@ from pydicom.filereader import read_file_meta_info
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.sop_class import Verification
 
 from dicom_node.errors import DeliveryRefused, PeerUnavailable
 from dicom_node.net.contexts import sender_contexts
@@ -46,7 +46,7 @@ def echo(address: Address) -> None:
 
 
 def send_files(
-    address: Address, paths: Sequence[Path], on_sent: Callable[[Path, int], None] = lambda path, status: None
+    address: Address, paths: Sequence[Path], on_sent: Callable[[Path, int], object] = lambda *_: None
 ) -> None:
     """Send DICOM files over one association, as they are encoded.
 
@@ -117,9 +117,8 @@ def associate(address: Address, contexts: list[PresentationContext]) -> Iterator
     )
     if not assoc.is_established:
         verdict = "rejected the association" if assoc.is_rejected else "does not answer"
-        raise PeerUnavailable(
-            f"{address.ae_title} at {address.host}:{address.port} {verdict}; check AE titles, host and port on both sides."
-        )
+        place = f"{address.ae_title} at {address.host}:{address.port}"
+        raise PeerUnavailable(f"{place} {verdict}; check AE titles, host and port on both sides.")
     try:
         yield assoc
     finally:

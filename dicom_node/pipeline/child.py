@@ -5,13 +5,12 @@ the results under the original headers.
 """
 
 from dataclasses import asdict
-from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 from dicom_node.jobs.child import Progress, serve_child
 from dicom_node.logs import configure_logging
-from dicom_node.pipeline.analysis import Tools, analyse_folder
+from dicom_node.pipeline.analysis import analyse_folder, load_tools
 from dicom_node.pipeline.packaging import package
 
 
@@ -19,15 +18,9 @@ def work(task: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Do one task."""
     configure_logging(task["log_level"], task["log_format"])
     if task["action"] == "analyse":
-        tools = Tools(
-            job_reference=task["job_reference"],
-            created=datetime.fromisoformat(task["created"]),
-            serial_number=task["serial_number"],
-            calibration_file=Path(task["calibration_file"]) if task["calibration_file"] else None,
-            element_mm=task["element_mm"],
-            today=date.fromisoformat(task["today"]),
-        )
-        return {"headline": analyse_folder(Path(task["input"]), Path(task["output"]), tools, progress)}
+        folder = Path(task["folder"])
+        tools = load_tools(task, folder)
+        return {"headline": analyse_folder(folder / "clean", folder / "report", tools, progress)}
     objects = package([Path(path) for path in task["sources"]], Path(task["report"]), Path(task["output"]))
     return {"objects": [asdict(one) for one in objects]}
 

@@ -12,10 +12,12 @@ from io import BytesIO
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
 
-from deid_rules.engine import Subject, deidentify
+from deid_rules.engine import deidentify
 from deid_rules.pixels import gate
 from deid_rules.profile import Profile
+from deid_rules.report import Subject, UidPair
 from deid_rules.residual import find_residual, identifiers_of
 from deid_rules.uids import UidMapper
 from dicom_node.errors import JobRejected
@@ -30,26 +32,37 @@ class CleanSeries:
     """What crossed to the research side."""
 
     instance_count: int
-    uid_pairs: tuple[tuple[str, str, str], ...]
-    """(original UID, clean UID, level)."""
+    uid_pairs: tuple[UidPair, ...]
 
 
-def read_headers(paths: Sequence[Path]) -> list[tuple[Path, Dataset]]:
+def read_headers(paths: Sequence[Path], *, skip_foreign: bool = False) -> list[tuple[Path, Dataset]]:
     """Read every header without pixel data.
+
+    Parameters
+    ----------
+    paths
+        Files of one study.
+    skip_foreign
+        Whether files that are not DICOM are left out, as in a folder people have put things into.
 
     Raises
     ------
     JobRejected
-        When a file cannot be read.
+        When a file cannot be read, or none is DICOM.
     """
     headers = []
     for position, path in enumerate(paths, start=1):
         try:
             headers.append((path, dcmread(path, stop_before_pixels=True)))
+        except InvalidDicomError:
+            if not skip_foreign:
+                raise JobRejected(f"Instance {position} of {len(paths)} is not a DICOM file.") from None
         except Exception as error:  # noqa: BLE001 - a broken file fails in any way; its kind is all that may be said
             raise JobRejected(
                 f"Instance {position} of {len(paths)} is not a readable DICOM file ({describe_failure(error)})."
             ) from None
+    if not headers:
+        raise JobRejected(f"None of {len(paths)} files is a DICOM file (PS3.10); name a folder with one study.")
     return headers
 
 
@@ -61,9 +74,14 @@ def select_series(headers: Sequence[tuple[Path, Dataset]]) -> list[Path]:
     JobRejected
         When no series qualifies; the sentence says what each one was.
     """
-    choice = choose_series([header for _, header in headers])
+    series: dict[str, list[Dataset]] = {}
+    for _, header in headers:
+        series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(header)
+    choice = choose_series(series)
     if choice.series_instance_uid is None:
-        raise JobRejected(choice.sentence)
+        reasons = Counter(rejection.sentence for rejection in choice.rejections)
+        details = " ".join(f"({number}) {reason}" for reason, number in sorted(reasons.items()))
+        raise JobRejected(f"{choice.reason} {details}")
     return [path for path, header in headers if header.get("SeriesInstanceUID") == choice.series_instance_uid]
 
 
@@ -105,13 +123,13 @@ def clean_series(
     JobRejected
         When an instance cannot be de-identified safely. Nothing of the series stays on the research side then.
     """
-    pairs: dict[str, tuple[str, str, str]] = {}
+    pairs: dict[str, UidPair] = {}
     withheld: Counter[str] = Counter()
     count = 0
     try:
         for position, (clean, report) in enumerate(_clean_instances(paths, subject, profile, uids, withheld)):
             write_durably(folder / f"{position:05d}.dcm", [clean])
-            pairs.update({pair[1]: pair for pair in report})
+            pairs.update({pair.clean_uid: pair for pair in report})
             count += 1
     except JobRejected:
         for leftover in folder.glob("*.dcm"):
@@ -125,7 +143,7 @@ def clean_series(
 
 def _clean_instances(
     paths: Sequence[Path], subject: Subject, profile: Profile, uids: UidMapper, withheld: Counter[str]
-) -> Iterator[tuple[bytes, tuple[tuple[str, str, str], ...]]]:
+) -> Iterator[tuple[bytes, tuple[UidPair, ...]]]:
     for position, path in enumerate(paths, start=1):
         place = f"Instance {position} of {len(paths)} of the series"
         try:
@@ -137,7 +155,9 @@ def _clean_instances(
             clean, report = deidentify(original, subject, profile, uids)
             encoded = _encode(clean)
         except Exception as error:  # noqa: BLE001 - fail closed: what cannot be cleaned does not cross
-            raise JobRejected(f"{place} cannot be de-identified ({describe_failure(error)}); it was kept aside.") from None
+            raise JobRejected(
+                f"{place} cannot be de-identified ({describe_failure(error)}); it was kept aside."
+            ) from None
         residual = find_residual(encoded, identifiers_of(original))
         if residual:
             raise JobRejected(f"{place} still held the patient's {', '.join(residual)} after de-identification.")

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+from PIL import Image
 from pydicom import Dataset, dcmread
 
 from dicom_node.errors import JobFailed
 from dicom_node.pipeline.report_files import load_report
 from dicom_node.pipeline.validators import validate
 from dicom_node.storage.files import write_durably
-from sr_export.build import ResultSet, build_results
-from sr_export.check import check_results
+from sr_export.errors import ExportError
+from sr_export import ResultSet, build_results, check_results
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,11 @@ def package(sources: Sequence[Path], report_folder: Path, output: Path) -> list[
     """
     headers = [dcmread(path, stop_before_pixels=True) for path in sources]
     report = load_report(report_folder)
-    results = build_results(headers, report)
-    problems = check_results(headers, results, report)
+    try:
+        results = build_results(headers, report)
+        problems = check_results(headers, results, report)
+    except ExportError as error:
+        raise JobFailed(f"The result objects could not be built. {error}") from None
     if problems:
         raise JobFailed(f"The result objects did not pass the node's own checks: {'; '.join(problems)}.")
     written = _write(results, output)
@@ -60,13 +64,15 @@ def package(sources: Sequence[Path], report_folder: Path, output: Path) -> list[
 
 
 def _write(results: ResultSet, output: Path) -> list[PackagedObject]:
-    named = [("seg", results.seg), ("sr", results.sr), ("pdf", results.pdf)]
-    named += [(f"page-{number}", page) for number, page in enumerate(results.pages, start=1)]
-    written = [
-        _write_object(kind, dataset, output / f"{position}-{kind}.dcm")
-        for position, (kind, dataset) in enumerate(((k, d) for k, d in named if d is not None), start=1)
-    ]
+    kinds = {str(results.sr.SOPInstanceUID): "sr", str(results.pdf.SOPInstanceUID): "pdf"}
+    kinds |= {str(page.SOPInstanceUID): "page" for page in results.pages}
+    written = []
+    for position, dataset in enumerate(results.datasets, start=1):
+        kind = kinds.get(str(dataset.SOPInstanceUID), "seg")
+        written.append(_write_object(kind, dataset, output / f"{position}-{kind}.dcm"))
     write_durably(output / "report.pdf", [results.pdf_bytes])
+    for number, rgb in enumerate(results.page_rgb, start=1):
+        Image.fromarray(rgb).save(output / f"page-{number}.png")
     return written
 
 

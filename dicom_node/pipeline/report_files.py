@@ -69,7 +69,8 @@ def _without_arrays(report: Report) -> Report:
         report,
         regions=tuple(replace(region, mask=empty) for region in report.regions),
         groups=tuple(
-            replace(group, region=replace(group.region, mask=empty) if group.region else None) for group in report.groups
+            replace(group, region=replace(group.region, mask=empty) if group.region else None)
+            for group in report.groups
         ),
         pictures=tuple(replace(picture, rgb=blank) for picture in report.pictures),
     )
@@ -110,9 +111,7 @@ def _group(values: dict[str, Any], regions: dict[str, Region]) -> Group:
 
 def _calibration(values: dict[str, Any]) -> CalibrationStatement:
     measured_on = values["measured_on"]
-    return CalibrationStatement(
-        **{**values, "measured_on": date.fromisoformat(measured_on) if measured_on else None}
-    )
+    return CalibrationStatement(**{**values, "measured_on": date.fromisoformat(measured_on) if measured_on else None})
 
 
 def _algorithm(values: dict[str, Any]) -> Algorithm:

@@ -26,6 +26,7 @@ from dicom_node.identity.map import IdentityMap
 from dicom_node.jobs.child import run_child
 from dicom_node.jobs.engine import Steps
 from dicom_node.logs import log
+from dicom_node.pipeline.calibration import calibration_of, load_records, save_choice
 from dicom_node.pipeline.deidentification import clean_series, read_headers, select_series, single_person
 from dicom_node.pipeline.delivery import Outbox
 from dicom_node.settings import Settings
@@ -69,26 +70,26 @@ class JobSteps:
         uids = UidMapper(self.keys.uid, self.settings.project)
         clean = clean_series(chosen, folder / "clean", subject, self.profile, uids)
         self.identities.record_uids(subject.pseudonym, clean.uid_pairs)
+        header = next(header for path, header in headers if path == chosen[0])
+        save_choice(
+            calibration_of(header, load_records(self.settings.calibration_file), clock.now().date()),
+            folder / "calibration.json",
+        )
         self._update(job_id, pseudonym=subject.pseudonym, progress=0.05)
         LOG.info("series_deidentified", job_id=job_id, instance_count=clean.instance_count)
 
     def analyse(self, job_id: str) -> None:
         """Analyse the clean series in a child process."""
         job = self._job(job_id)
-        folder = self._research(job_id)
-        settings = self.settings
         self._child(
             job_id,
             {
                 "action": "analyse",
-                "input": str(folder / "clean"),
-                "output": str(folder / "report"),
+                "folder": str(self._research(job_id)),
                 "job_reference": job_id,
                 "created": job.created_at.isoformat(),
-                "today": job.created_at.date().isoformat(),
-                "serial_number": settings.ae_title,
-                "calibration_file": str(settings.calibration_file) if settings.calibration_file else None,
-                "element_mm": settings.element_mm,
+                "serial_number": self.settings.ae_title,
+                "element_mm": self.settings.element_mm,
             },
             span=(0.05, 0.9),
         )

@@ -87,7 +87,7 @@ class QuarantineOut(BaseModel):
 
 
 class Health(BaseModel):
-    """Is the node well?"""
+    """Whether the node is well."""
 
     status: str
     version: str

@@ -1,0 +1,260 @@
+"""From what was found to what is reported: the one translator between the measuring packages and sr_export."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_node import __version__
+from dicom_node.pipeline.cases import CASE_CONCEPTS, CASE_NAMES
+from dicom_node.pipeline.pictures import pictures_of
+from fe.strength import FemurStrength
+from inference.calibration import CalibrationRecord
+from inference.densitometry import Density, LumbarMean
+from inference.labels import BY_KEY, FEMURS, STRUCTURES, VERTEBRAE
+from inference.quality import STUDY, QualityFlag
+from inference.segmentation import Segmentation
+from inference.volume import Volume
+from sr_export.inputs import (
+    Algorithm,
+    CalibrationStatement,
+    Equipment,
+    Finding,
+    Group,
+    Measurement,
+    Region,
+    Report,
+)
+
+if TYPE_CHECKING:
+    from dicom_node.pipeline.analysis import Tools
+
+SEGMENTATION, DENSITOMETRY, STRENGTH = "segmentation", "densitometry", "femur_strength"
+DENSITOMETRY_VERSION = "1"
+STRENGTH_VERSION = "1"
+
+LIMITS = (
+    "Research use only; not verified by a physician; not for diagnosis or treatment.",
+    "Volumetric density from CT is not the areal density of DXA; WHO T-scores do not apply (ISCD).",
+    "Strength is a linear finite-element estimate from one stance and one sideways fall; other loads are not covered.",
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Findings:
+    """Everything one analysis found, in the measuring packages' own values."""
+
+    volume: Volume
+    segmentation: Segmentation
+    record: CalibrationRecord
+    densities: tuple[Density, ...]
+    lumbar: LumbarMean | None
+    strengths: dict[str, FemurStrength]
+    flags: tuple[QualityFlag, ...]
+
+
+def report_from(findings: Findings, tools: "Tools") -> tuple[Report, dict[str, Any]]:
+    """Return the report, and figures of the computation that join its JSON."""
+    report = Report(
+        job_reference=tools.job_reference,
+        created=tools.created,
+        headline=headline(findings),
+        regions=tuple(_regions(findings)),
+        groups=tuple(_groups(findings)),
+        findings=tuple(_finding(flag) for flag in findings.flags),
+        calibration=_calibration(findings.record),
+        algorithms=tuple(_algorithms(findings, tools)),
+        equipment=Equipment("OsteoNode", "osteonode", __version__, tools.serial_number),
+        technical=tuple(_technical(findings.volume)),
+        limits=LIMITS,
+        pictures=tuple(pictures_of(findings)),
+    )
+    return report, {"computation": _computation(findings)}
+
+
+def headline(findings: Findings) -> str:
+    """Say the result in one ASCII sentence a line: spine, then each femur, then what was refused."""
+    said = []
+    uncalibrated = ", uncalibrated" if findings.record.is_default else ""
+    if findings.lumbar is not None:
+        levels = " and ".join(findings.lumbar.levels)
+        category = f", {findings.lumbar.category}" if findings.lumbar.category else ""
+        said.append(
+            f"Mean trabecular vBMD of {levels}: {findings.lumbar.vbmd_mg_per_cm3:.0f} mg/cm3{uncalibrated}{category}."
+        )
+    else:
+        levels = [f"{one.structure} {one.vbmd_mg_per_cm3:.0f}" for one in findings.densities if one.structure in VERTEBRAE]
+        if levels:
+            said.append(f"Trabecular vBMD: {', '.join(levels)} mg/cm3{uncalibrated}; no L1-L2 mean.")
+    for key, strength in findings.strengths.items():
+        loads = ", ".join(f"{CASE_NAMES[case.name]} {round(case.failure_load_n, -1):.0f} N" for case in strength.cases)
+        said.append(f"{BY_KEY[key].name} strength: {loads}{uncalibrated}.")
+    refused = [
+        BY_KEY[key].name
+        for key in FEMURS
+        if key not in findings.strengths and (findings.segmentation.labels == BY_KEY[key].value).any()
+    ]
+    if refused:
+        said.append(f"Not analysed: {', '.join(refused)}; see findings.")
+    if not findings.densities and not findings.strengths:
+        general = [flag for flag in findings.flags if flag.subject == STUDY]
+        said = [f"No density and no strength is reported. {forbidding_sentences(general)}".strip()]
+    return " ".join(said)
+
+
+def forbidding_sentences(flags: Sequence[QualityFlag]) -> str:
+    """Return what the flags that forbid a number say."""
+    forbidding = [flag for flag in flags if flag.definition.forbids_density or flag.definition.forbids_strength]
+    return " ".join(flag.sentence for flag in forbidding)
+
+
+def _regions(findings: Findings) -> Iterator[Region]:
+    """Bones that were found, then the volumes of interest."""
+    for structure in STRUCTURES:
+        mask = findings.segmentation.labels == structure.value
+        if mask.any():
+            yield Region(structure.key, structure.name, anatomy_of(structure.key), structure.laterality, mask)
+    for density in findings.densities:
+        if density.structure in VERTEBRAE:
+            yield _voi(density)
+
+
+def _voi(density: Density) -> Region:
+    name = f"{density.structure} trabecular VOI"
+    return Region(f"{density.structure}_voi", name, density.structure, "", density.voi_mask)
+
+
+def anatomy_of(key: str) -> str:
+    """Return the anatomical structure of a label's key: without its side."""
+    for prefix, anatomy in (("femur", "femur"), ("hip", "hip_bone")):
+        if key.startswith(prefix):
+            return anatomy
+    return key
+
+
+def _groups(findings: Findings) -> Iterator[Group]:
+    if findings.lumbar is not None:
+        yield _lumbar_group(findings.lumbar)
+    for density in findings.densities:
+        if density.structure in VERTEBRAE:
+            yield _vertebra_group(density)
+    densities = {density.structure: density for density in findings.densities}
+    for key in FEMURS:
+        if key in findings.strengths or key in densities:
+            mask = findings.segmentation.labels == BY_KEY[key].value
+            yield _femur_group(key, mask, densities.get(key), findings.strengths.get(key))
+
+
+def _lumbar_group(lumbar: LumbarMean) -> Group:
+    concept = "_".join(level.lower() for level in lumbar.levels) + "_mean_trabecular_vbmd"
+    return Group(
+        key="lumbar_mean",
+        name=f"Mean of {' and '.join(lumbar.levels)}",
+        structure="lumbar_spine",
+        laterality="",
+        algorithm=DENSITOMETRY,
+        measurements=(Measurement(concept, lumbar.vbmd_mg_per_cm3),),
+        category=lumbar.category,
+    )
+
+
+def _vertebra_group(density: Density) -> Group:
+    return Group(
+        key=density.structure,
+        name=f"{density.structure} trabecular",
+        structure=density.structure,
+        laterality="",
+        algorithm=DENSITOMETRY,
+        measurements=(
+            Measurement("trabecular_vbmd", density.vbmd_mg_per_cm3, density.low_mg_per_cm3, density.high_mg_per_cm3),
+            Measurement("mean_hu", density.hu_mean),
+            Measurement("voi_volume", density.volume_mm3),
+        ),
+        region=_voi(density),
+    )
+
+
+def _femur_group(key: str, mask: NDArray[np.bool_], density: Density | None, strength: FemurStrength | None) -> Group:
+    structure = BY_KEY[key]
+    cases = strength.cases if strength else ()
+    measurements = [Measurement(CASE_CONCEPTS[case.name], case.failure_load_n) for case in cases]
+    if density is not None:
+        measurements.append(Measurement("integral_vbmd", density.vbmd_mg_per_cm3))
+    return Group(
+        key=key,
+        name=structure.name,
+        structure="femur",
+        laterality=structure.laterality,
+        algorithm=STRENGTH if strength else DENSITOMETRY,
+        measurements=tuple(measurements),
+        region=Region(key, structure.name, "femur", structure.laterality, mask),
+        findings=tuple(Finding(flag.code, key, flag.sentence) for flag in (strength.flags if strength else ())),
+    )
+
+
+def _finding(flag: QualityFlag) -> Finding:
+    row = flag.definition
+    return Finding(flag.code, flag.subject, flag.sentence, row.forbids_density or row.forbids_strength)
+
+
+def _calibration(record: CalibrationRecord) -> CalibrationStatement:
+    return CalibrationStatement(
+        is_calibrated=not record.is_default,
+        method="default line, not of this scanner" if record.is_default else f"asynchronous, record {record.record_id}",
+        material=record.material,
+        phantom=record.phantom,
+        measured_on=record.measured_on,
+        slope_mg_per_cm3_per_hu=record.slope_mg_per_cm3_per_hu,
+        intercept_mg_per_cm3=record.intercept_mg_per_cm3,
+    )
+
+
+def _algorithms(findings: Findings, tools: "Tools") -> Iterator[Algorithm]:
+    identity = findings.segmentation.identity
+    yield Algorithm(
+        SEGMENTATION,
+        identity.name,
+        identity.version,
+        "bone segmentation",
+        (f"checksum={identity.checksum[:16]}",),
+    )
+    calibration = f"calibration={findings.record.record_id}"
+    yield Algorithm(
+        DENSITOMETRY, "OsteoNode densitometry", DENSITOMETRY_VERSION, "bone mineral density", (calibration,)
+    )
+    if findings.strengths:
+        parameters = (f"element_mm={tools.element_mm:g}", calibration)
+        yield Algorithm(STRENGTH, "OsteoNode CT-FE", STRENGTH_VERSION, "femur strength", parameters)
+
+
+def _technical(volume: Volume) -> Iterator[tuple[str, str]]:
+    acquisition = volume.acquisition
+    slice_mm, row_mm, column_mm = volume.spacing_mm
+    yield "Scanner", f"{acquisition.manufacturer} {acquisition.model_name}".strip() or "not given"
+    yield "Tube voltage", f"{acquisition.kvp:g} kV" if acquisition.kvp else "not given"
+    yield "Kernel", acquisition.convolution_kernel or "not given"
+    yield "Voxel", f"{row_mm:.2f} x {column_mm:.2f} x {slice_mm:.2f} mm"
+    yield "Slices", str(volume.hu.shape[0])
+    yield "Contrast agent", acquisition.contrast_agent or "none in the header"
+
+
+def _computation(findings: Findings) -> dict[str, Any]:
+    """Figures a scientist asks for: elements, residuals, reactions, modulus range."""
+    return {key: _summary(strength) for key, strength in findings.strengths.items()}
+
+
+def _summary(strength: FemurStrength) -> dict[str, Any]:
+    low, high = strength.youngs_modulus_range_mpa
+    return {
+        "element_count": strength.element_count,
+        "degrees_of_freedom": strength.dof,
+        "element_mm": strength.element_mm,
+        "dropped_elements": strength.dropped_elements,
+        "youngs_modulus_minimum_mpa": low,
+        "youngs_modulus_maximum_mpa": high,
+        "frame": asdict(strength.frame),
+        "cases": [asdict(case) for case in strength.cases],
+    }
+

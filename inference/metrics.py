@@ -1,0 +1,103 @@
+"""Agreement of two masks, for evaluation reports: overlap, surface distance, centroid.
+
+Surfaces are the boundary voxels of a mask (those with a face neighbour outside it), as in the usual
+definition of the 95th-percentile Hausdorff distance. Nothing here knows which bone a mask shows.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Mask = NDArray[np.bool_]
+
+
+def dice(mask: Mask, reference: Mask) -> float:
+    """Overlap of two masks.
+
+    Parameters
+    ----------
+    mask, reference : bool arrays of one shape
+
+    Returns
+    -------
+    float
+        2 |A and B| / (|A| + |B|), 0 to 1; 1 when both are empty.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    _check_shapes(mask, reference)
+    total = int(np.count_nonzero(mask)) + int(np.count_nonzero(reference))
+    return 2.0 * int(np.count_nonzero(mask & reference)) / total if total else 1.0
+
+
+def hd95_mm(mask: Mask, reference: Mask, spacing_mm: tuple[float, float, float]) -> float:
+    """95th percentile of the distances between two surfaces, the larger of the two directions.
+
+    Parameters
+    ----------
+    mask, reference : (slice, row, column) bool arrays of one shape
+    spacing_mm
+        Voxel spacing along (slice, row, column).
+
+    Returns
+    -------
+    float
+        mm; 0 when both are empty, infinite when one is.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    _check_shapes(mask, reference)
+    if not mask.any() or not reference.any():
+        return 0.0 if mask.any() == reference.any() else float("inf")
+    box = ndimage.find_objects((mask | reference).astype(np.uint8))[0]
+    one, other = np.pad(mask[box], 1), np.pad(reference[box], 1)
+    return max(_directed_hd95_mm(one, other, spacing_mm), _directed_hd95_mm(other, one, spacing_mm))
+
+
+def centroid_lps_mm(mask: Mask, affine_lps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean position of a mask's voxels.
+
+    Parameters
+    ----------
+    mask : (slice, row, column) bool array
+        Not empty.
+    affine_lps : (4, 4) float64 array
+        Maps indices (slice, row, column) to LPS mm.
+
+    Returns
+    -------
+    (3,) float64 array
+        (x, y, z), LPS mm.
+
+    Raises
+    ------
+    ValueError
+        If the mask is empty.
+    """
+    if not mask.any():
+        raise ValueError("an empty mask has no centroid")
+    index = np.argwhere(mask).mean(axis=0)
+    return affine_lps[:3, :3] @ index + affine_lps[:3, 3]
+
+
+def _directed_hd95_mm(mask: Mask, reference: Mask, spacing_mm: tuple[float, float, float]) -> float:
+    """95th percentile of the distances from one surface to the other."""
+    distance = ndimage.distance_transform_edt(~_surface(reference), sampling=spacing_mm)
+    return float(np.percentile(distance[_surface(mask)], 95))
+
+
+def _surface(mask: Mask) -> Mask:
+    """Voxels of a padded mask with a face neighbour outside it."""
+    return mask & ~ndimage.binary_erosion(mask)
+
+
+def _check_shapes(mask: Mask, reference: Mask) -> None:
+    """Refuse masks of two grids."""
+    if mask.shape != reference.shape:
+        raise ValueError(f"masks of different shapes: {mask.shape} and {reference.shape}")

@@ -1,0 +1,349 @@
+"""The report page: what a radiologist reads when the viewer shows pictures only.
+
+One layout; ``sr_export.sc`` carries it as an image and ``sr_export.pdf`` as a document. Blocks follow one
+another down the page and on to the next. No WHO T-score is ever printed: one by QCT is not one by DXA.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sr_export.codes import CATEGORIES, PRINTED_UNITS, concept, concept_code, finding_code, subject_name
+from sr_export.context import BANNER, Identity
+from sr_export.fonts import is_drawable
+from sr_export.inputs import Finding, Group, Measurement, Picture, Report
+from sr_export.paper import (
+    AMBER,
+    AMBER_PALE,
+    CONTENT_MM,
+    GREY,
+    HEIGHT_MM,
+    INK,
+    MARGIN_MM,
+    NAVY,
+    PALE,
+    RED,
+    RIGHT_MM,
+    RULE,
+    Paper,
+    fitted,
+    line_mm,
+    pdf_of,
+    rgb_of,
+    wrapped,
+)
+from sr_export.sr import calibration_sentence
+from sr_export.sr_groups import rounded
+
+TITLE = "CT bone density and strength"
+PICTURE_HEIGHT_MM = 68.0
+SHRINK = 0.62
+"""Pictures share a row as long as they need not be smaller than this part of their full height."""
+PICTURE_GAP_MM = 4.0
+VALUE_X_MM, UNIT_X_MM, INTERVAL_X_MM = 124.0, 126.0, 146.0
+HALF_MM = (CONTENT_MM - 8.0) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """The drawn report: a PDF, and every page as a (row, column, 3) uint8 image."""
+
+    pdf_bytes: bytes
+    page_rgb: tuple[NDArray[np.uint8], ...]
+
+
+def draw_pages(report: Report, identity: Identity) -> Pages:
+    """Draw the report.
+
+    Parameters
+    ----------
+    report
+        What is said.
+    identity
+        Whose it is; made by ``sr_export.context.identity_of`` on the hospital side.
+    """
+    paper = Paper(lambda paper: _head(paper, report, identity))
+    _identity_block(paper, identity)
+    _headline(paper, report)
+    _pictures(paper, report.pictures)
+    _results(paper, report)
+    _findings(paper, report)
+    _technical(paper, report)
+    _limits(paper, report)
+    _versions(paper, report)
+    _footers(paper)
+    return Pages(
+        pdf_bytes=pdf_of(paper.figures, report.created, TITLE),
+        page_rgb=tuple(rgb_of(figure) for figure in paper.figures),
+    )
+
+
+def _head(paper: Paper, report: Report, identity: Identity) -> None:
+    """Banner and title; on later pages the patient again, so that no loose page is anonymous."""
+    paper.box(MARGIN_MM, 9, CONTENT_MM, 8, RED)
+    paper.text(105, 11.1, BANNER, 10.5, weight="bold", colour="white", align="center")
+    paper.text(MARGIN_MM, 21, TITLE, 17, weight="bold", colour=NAVY)
+    made = report.created.strftime("%Y-%m-%d %H:%M %Z").strip()
+    paper.text(RIGHT_MM, 21.4, fitted(f"Job {report.job_reference}", 60, 8), 8, colour=GREY, align="right")
+    paper.text(RIGHT_MM, 25.2, made, 8, colour=GREY, align="right")
+    paper.y_mm = 32.0
+    if len(paper.figures) > 1:
+        born, studied = f"born {identity.birth_date}", f"study {identity.study_date}"
+        line = "   ".join((_name(identity), f"ID {identity.patient_id}", born, studied))
+        paper.text(MARGIN_MM, paper.y_mm - 1, fitted(line, CONTENT_MM, 8.5, "bold"), 8.5, weight="bold")
+        paper.rule(paper.y_mm + 4.5)
+        paper.y_mm += 8
+
+
+def _name(identity: Identity) -> str:
+    """Name as the fonts can show it; the ideographic form only where every sign can be drawn."""
+    if identity.ideographic_name and is_drawable(identity.ideographic_name):
+        return f"{identity.name} ({identity.ideographic_name})"
+    return identity.name
+
+
+def _identity_block(paper: Paper, identity: Identity) -> None:
+    patient_id = f"{identity.patient_id} ({identity.issuer})" if identity.issuer else identity.patient_id
+    rows = (
+        (
+            ("Patient", _name(identity), 74),
+            ("Patient ID", patient_id, 54),
+            ("Accession", identity.accession, 46),
+        ),
+        (
+            ("Study", identity.study_description, 74),
+            ("Born / sex / age", " / ".join((identity.birth_date, identity.sex, identity.age)), 54),
+            ("Study date", identity.study_date, 46),
+        ),
+    )
+    paper.box(MARGIN_MM, paper.y_mm, CONTENT_MM, 21, PALE)
+    for row, cells in enumerate(rows):
+        x_mm = MARGIN_MM + 3
+        for label, value, width_mm in cells:
+            top_mm = paper.y_mm + 2 + row * 9.5
+            paper.text(x_mm, top_mm, label, 6.8, colour=GREY)
+            paper.text(x_mm, top_mm + 3.3, fitted(value or "-", width_mm - 3, 9.5, "bold"), 9.5, weight="bold")
+            x_mm += width_mm
+    paper.y_mm += 24
+
+
+def _headline(paper: Paper, report: Report) -> None:
+    lines = wrapped(report.headline, CONTENT_MM - 6, 12, "bold")
+    paper.box(MARGIN_MM, paper.y_mm, 1.4, len(lines) * line_mm(12) + 1, NAVY)
+    paper.paragraph(MARGIN_MM + 5, report.headline, CONTENT_MM - 6, 12, weight="bold", colour=NAVY)
+    paper.y_mm += 4
+    if not report.calibration.is_calibrated:
+        _uncalibrated(paper)
+
+
+def _uncalibrated(paper: Paper) -> None:
+    words = (
+        "No calibration of this scanner is on file. Densities and strengths below come from a nominal scale: "
+        "they may be far off, carry no category and must not be compared with reference values."
+    )
+    width_mm = CONTENT_MM - 44
+    height_mm = len(wrapped(words, width_mm, 8.5)) * line_mm(8.5) + 4
+    paper.box(MARGIN_MM, paper.y_mm, CONTENT_MM, height_mm, AMBER_PALE, AMBER)
+    paper.text(MARGIN_MM + 4, paper.y_mm + height_mm / 2 - 2.4, "UNCALIBRATED", 10.5, weight="bold", colour=INK)
+    top_mm = paper.y_mm
+    paper.y_mm += 2
+    paper.paragraph(MARGIN_MM + 40, words, width_mm, 8.5)
+    paper.y_mm = top_mm + height_mm + 4
+
+
+def _pictures(paper: Paper, pictures: tuple[Picture, ...]) -> None:
+    """Rows of pictures of one height each, as wide as they are."""
+    for row in _picture_rows(pictures):
+        widths = [picture.rgb.shape[1] / picture.rgb.shape[0] for picture in row]
+        free_mm = CONTENT_MM - PICTURE_GAP_MM * (len(row) - 1)
+        height_mm = min(PICTURE_HEIGHT_MM, free_mm / sum(widths))
+        x_mm = MARGIN_MM + (free_mm - height_mm * sum(widths)) / 2
+        titles = [wrapped(p.title, height_mm * w, 8, "bold") for p, w in zip(row, widths, strict=True)]
+        captions = [wrapped(p.caption, height_mm * w, 7) for p, w in zip(row, widths, strict=True)]
+        above_mm = max(map(len, titles)) * line_mm(8) + 0.8
+        below_mm = max(map(len, captions)) * line_mm(7) + 1.0
+        paper.need(above_mm + height_mm + below_mm)
+        top_mm = paper.y_mm + above_mm
+        for picture, width, title, caption in zip(row, widths, titles, captions, strict=True):
+            title_mm = top_mm - 0.8 - len(title) * line_mm(8)
+            _lines(paper, x_mm, title_mm, title, 8, weight="bold", colour=NAVY)
+            paper.image(x_mm, top_mm, height_mm * width, height_mm, picture.rgb)
+            _lines(paper, x_mm, top_mm + height_mm + 1.0, caption, 7, weight="normal", colour=GREY)
+            x_mm += height_mm * width + PICTURE_GAP_MM
+        paper.y_mm = top_mm + height_mm + below_mm + 3.5
+
+
+def _lines(
+    paper: Paper, x_mm: float, y_mm: float, lines: list[str], size_pt: float, *, weight: str, colour: str
+) -> None:
+    for number, line in enumerate(lines):
+        paper.text(x_mm, y_mm + number * line_mm(size_pt), line, size_pt, weight=weight, colour=colour)
+
+
+def _picture_rows(pictures: tuple[Picture, ...]) -> Iterator[tuple[Picture, ...]]:
+    """Break pictures into rows that keep a readable height."""
+    row: list[Picture] = []
+    for picture in pictures:
+        widths = sum(placed.rgb.shape[1] / placed.rgb.shape[0] for placed in (*row, picture))
+        if row and widths * PICTURE_HEIGHT_MM * SHRINK > CONTENT_MM:
+            yield tuple(row)
+            row = []
+        row.append(picture)
+    if row:
+        yield tuple(row)
+
+
+def _section(paper: Paper, title: str, first_block_mm: float = 12.0) -> None:
+    """Write a section title with room for what follows it."""
+    paper.need(8 + first_block_mm)
+    paper.text(MARGIN_MM, paper.y_mm, title, 10, weight="bold", colour=NAVY)
+    paper.rule(paper.y_mm + 5.2, NAVY, 0.9)
+    paper.y_mm += 7
+
+
+def _results(paper: Paper, report: Report) -> None:
+    _section(paper, "Measurements")
+    if not report.groups:
+        paper.paragraph(MARGIN_MM, "Nothing was measured; the reasons follow.", CONTENT_MM, 9, weight="bold")
+        paper.y_mm += 3
+        return
+    for x_mm, label, right in (
+        (VALUE_X_MM, "Value", True),
+        (UNIT_X_MM, "Unit", False),
+        (INTERVAL_X_MM, "Interval", False),
+    ):
+        paper.text(x_mm, paper.y_mm - 6.2, label, 7.5, colour=GREY, align="right" if right else "left")
+    for group in report.groups:
+        _group(paper, group, is_calibrated=report.calibration.is_calibrated)
+    paper.y_mm += 3
+
+
+def _group(paper: Paper, group: Group, *, is_calibrated: bool) -> None:
+    paper.need(5.2 * (1 + len(group.measurements)))
+    paper.box(MARGIN_MM, paper.y_mm, CONTENT_MM, 4.9, PALE)
+    paper.text(MARGIN_MM + 1.5, paper.y_mm + 0.6, group.name, 8.5, weight="bold")
+    if group.category is not None and is_calibrated:
+        words = f"{CATEGORIES[group.category].meaning} by QCT limits (80, 120 mg/cm3)"
+        paper.text(RIGHT_MM - 1.5, paper.y_mm + 0.6, words, 8.5, weight="bold", align="right")
+    paper.y_mm += 5.6
+    for measurement in group.measurements:
+        _number(paper, group, measurement, is_calibrated=is_calibrated)
+    paper.y_mm += 1.2
+
+
+def _number(paper: Paper, group: Group, measurement: Measurement, *, is_calibrated: bool) -> None:
+    code = concept_code(measurement.concept, group.structure, group.laterality, is_calibrated=is_calibrated)
+    unit = PRINTED_UNITS[concept(measurement.concept).unit.value]
+    paper.text(MARGIN_MM + 1.5, paper.y_mm, code.meaning, 8.5)
+    paper.text(
+        VALUE_X_MM,
+        paper.y_mm,
+        printed_value(measurement.concept, measurement.value),
+        9,
+        weight="bold",
+        align="right",
+    )
+    paper.text(UNIT_X_MM, paper.y_mm, unit, 8.5)
+    paper.text(INTERVAL_X_MM, paper.y_mm, _interval(measurement), 8.5)
+    paper.y_mm += 4.6
+
+
+def printed_value(key: str, value: float) -> str:
+    """Return a value with the decimals of its concept."""
+    return f"{rounded(key, value):.{max(concept(key).decimals, 0)}f}"
+
+
+def _interval(measurement: Measurement) -> str:
+    key, low, high = measurement.concept, measurement.low, measurement.high
+    if low is not None and high is not None:
+        return f"{printed_value(key, low)} to {printed_value(key, high)}"
+    if low is not None:
+        return f"from {printed_value(key, low)}"
+    return f"to {printed_value(key, high)}" if high is not None else ""
+
+
+def all_findings(report: Report) -> tuple[Finding, ...]:
+    """Return every flag of the study and of its groups once, those that forbid a number first."""
+    found = [*report.findings, *(finding for group in report.groups for finding in group.findings)]
+    unique = tuple(dict.fromkeys(found))
+    return tuple(sorted(unique, key=lambda finding: not finding.forbids))
+
+
+def _findings(paper: Paper, report: Report) -> None:
+    findings = all_findings(report)
+    if not findings:
+        return
+    _section(paper, "Quality findings: what limits the numbers, and what was not measured")
+    text_x_mm = MARGIN_MM + 29
+    for finding in findings:
+        head = f"{subject_name(finding.subject)}: {finding_code(finding.code).meaning}"
+        lines = wrapped(finding.sentence, RIGHT_MM - text_x_mm, 8)
+        paper.need(5 + len(lines) * line_mm(8))
+        _tag(paper, "NOT MEASURED" if finding.forbids else "NOTE", RED if finding.forbids else GREY)
+        paper.text(text_x_mm, paper.y_mm, fitted(head, RIGHT_MM - text_x_mm, 8.5, "bold"), 8.5, weight="bold")
+        paper.y_mm += 4
+        paper.paragraph(text_x_mm, finding.sentence, RIGHT_MM - text_x_mm, 8)
+        paper.y_mm += 1.4
+    paper.y_mm += 2
+
+
+def _tag(paper: Paper, words: str, colour: str) -> None:
+    paper.box(MARGIN_MM, paper.y_mm + 0.1, 26, 4.1, "white", colour)
+    paper.text(MARGIN_MM + 13, paper.y_mm + 0.7, words, 7, weight="bold", colour=colour, align="center")
+
+
+def _technical(paper: Paper, report: Report) -> None:
+    """Technical adequacy on the left, calibration on the right."""
+    sentence = calibration_sentence(report.calibration)
+    lines = wrapped(sentence, HALF_MM, 8)
+    height_mm = max(len(report.technical) * 4.2, len(lines) * line_mm(8))
+    _section(paper, "Technical adequacy", height_mm)
+    right_x_mm = MARGIN_MM + HALF_MM + 8
+    paper.text(right_x_mm, paper.y_mm - 7, "Density calibration", 10, weight="bold", colour=NAVY)
+    top_mm = paper.y_mm
+    for name, value in report.technical:
+        paper.text(MARGIN_MM, paper.y_mm, fitted(name, 36, 8), 8, colour=GREY)
+        paper.text(MARGIN_MM + 38, paper.y_mm, fitted(value, HALF_MM - 38, 8), 8)
+        paper.y_mm += 4.2
+    paper.y_mm = top_mm
+    paper.paragraph(right_x_mm, sentence, HALF_MM, 8)
+    paper.y_mm = top_mm + height_mm + 3.5
+
+
+def _limits(paper: Paper, report: Report) -> None:
+    if not report.limits:
+        return
+    _section(paper, "Limits")
+    for limit in report.limits:
+        lines = wrapped(limit, CONTENT_MM - 5, 8)
+        paper.need(len(lines) * line_mm(8))
+        paper.text(MARGIN_MM + 1, paper.y_mm, "-", 8)
+        paper.paragraph(MARGIN_MM + 4, limit, CONTENT_MM - 5, 8)
+        paper.y_mm += 0.6
+    paper.y_mm += 2.5
+
+
+def _versions(paper: Paper, report: Report) -> None:
+    node = report.equipment
+    _section(paper, "Methods and versions", 8)
+    entries = [f"{node.model_name} {node.software_version} ({node.manufacturer})"]
+    entries += [f"{a.name} {a.version}: {a.purpose}" for a in report.algorithms]
+    for entry in entries:
+        lines = wrapped(entry, CONTENT_MM, 7.5)
+        paper.need(len(lines) * line_mm(7.5))
+        paper.paragraph(MARGIN_MM, entry, CONTENT_MM, 7.5, colour=GREY)
+
+
+def _footers(paper: Paper) -> None:
+    """Write page numbers, once their count is known."""
+    total = len(paper.figures)
+    pages = list(paper.figures)
+    for number, figure in enumerate(pages, 1):
+        paper.figures.append(figure)
+        paper.rule(HEIGHT_MM - 14, RULE)
+        words = "Made by software, not verified by a physician. The structured report has the same values."
+        paper.text(MARGIN_MM, HEIGHT_MM - 12.3, words, 7, colour=GREY)
+        paper.text(RIGHT_MM, HEIGHT_MM - 12.3, f"Page {number} of {total}", 7, colour=GREY, align="right")
+        paper.figures.pop()

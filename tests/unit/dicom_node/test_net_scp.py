@@ -1,0 +1,132 @@
+"""The receiver on real sockets: who may call, and which status answers what."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from dicom_node.errors import DeliveryRefused, DiskFull, IntakeError, PeerUnavailable
+from dicom_node.net.archive import FolderArchive
+from dicom_node.net.scp import Receiver
+from dicom_node.net.scu import Address, echo, send_files
+from dicom_node.net.statuses import describe, is_accepted, is_temporary, status_of
+from dicom_node.storage.files import write_durably
+from dicom_node.storage.intake import Arrival
+from dicom_node.storage.part10 import file_head
+
+
+@contextmanager
+def receiver(keep: Callable[[Arrival], object], senders: list[str] | None = None) -> Iterator[Receiver]:
+    running = Receiver("NODE", ("127.0.0.1", 0), keep, senders=None if senders is None else lambda: senders)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture
+def ct_file(tmp_path: Path, make_arrival: Callable[..., Arrival]) -> Path:
+    arrival = make_arrival()
+    path = tmp_path / "ct.dcm"
+    head = file_head(arrival.sop_class_uid, arrival.sop_instance_uid, arrival.transfer_syntax_uid)
+    write_durably(path, [head, arrival.dataset])
+    return path
+
+
+def address(running: Receiver, called: str = "NODE") -> Address:
+    return Address(called, "127.0.0.1", running.port, "SENDER")
+
+
+def test_an_echo_is_answered() -> None:
+    with receiver(lambda arrival: None) as running:
+        echo(address(running))
+
+
+def test_a_stored_object_arrives_byte_for_byte(ct_file: Path) -> None:
+    kept: list[Arrival] = []
+    with receiver(kept.append) as running:
+        send_files(address(running), [ct_file])
+    (arrival,) = kept
+    assert arrival.calling_aet == "SENDER"
+    assert ct_file.read_bytes().endswith(arrival.dataset)
+
+
+@pytest.mark.parametrize("senders", [[], ["SOMEONE"]])
+def test_an_unknown_calling_title_is_rejected(senders: list[str]) -> None:
+    with receiver(lambda arrival: None, senders) as running, pytest.raises(PeerUnavailable, match="rejected"):
+        echo(address(running))
+
+
+def test_a_known_calling_title_is_served() -> None:
+    with receiver(lambda arrival: None, ["SENDER"]) as running:
+        echo(address(running))
+
+
+def test_a_wrong_called_title_is_rejected() -> None:
+    with receiver(lambda arrival: None) as running, pytest.raises(PeerUnavailable, match="rejected"):
+        echo(address(running, called="OTHER"))
+
+
+def refuse_with(error: Exception) -> Callable[[Arrival], object]:
+    def keep(arrival: Arrival) -> object:
+        raise error
+
+    return keep
+
+
+def test_a_full_disk_is_answered_as_out_of_resources(ct_file: Path) -> None:
+    with (
+        receiver(refuse_with(DiskFull("no room"))) as running,
+        pytest.raises(PeerUnavailable, match="0xA700"),
+    ):
+        send_files(address(running), [ct_file])
+
+
+def test_an_unusable_object_is_answered_as_not_understood(ct_file: Path) -> None:
+    with receiver(refuse_with(IntakeError("?"))) as running, pytest.raises(DeliveryRefused, match="0xC000"):
+        send_files(address(running), [ct_file])
+
+
+def test_an_unforeseen_error_is_a_status_and_the_next_object_is_served(ct_file: Path) -> None:
+    answers = iter([refuse_with(RuntimeError("bug")), lambda arrival: None])
+    with receiver(lambda arrival: next(answers)(arrival)) as running:
+        with pytest.raises(DeliveryRefused, match="0x0110"):
+            send_files(address(running), [ct_file])
+        send_files(address(running), [ct_file])
+
+
+def test_nobody_listening_is_a_peer_that_is_away(free_port: Callable[[], int]) -> None:
+    with pytest.raises(PeerUnavailable, match="does not answer"):
+        echo(Address("NODE", "127.0.0.1", free_port(), "SENDER"))
+
+
+def test_the_stand_in_pacs_keeps_an_object_once(tmp_path: Path, ct_file: Path) -> None:
+    archive = FolderArchive("PACS", tmp_path / "pacs")
+    try:
+        for _ in range(2):
+            send_files(Address("PACS", "127.0.0.1", archive.port, "SENDER"), [ct_file])
+        (stored,) = archive.files
+        assert dcmread(stored).SOPInstanceUID == dcmread(ct_file).SOPInstanceUID
+    finally:
+        archive.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "accepted", "temporary"),
+    [
+        (0x0000, True, False),
+        (0xB000, True, False),
+        (0x0111, True, False),
+        (0xA700, False, True),
+        (0xA900, False, False),
+    ],
+)
+def test_what_a_status_means_for_a_delivery(status: int, accepted: bool, temporary: bool) -> None:
+    assert (is_accepted(status), is_temporary(status)) == (accepted, temporary)
+    assert describe(status).startswith(f"0x{status:04X}")
+
+
+def test_an_error_outside_the_tree_is_a_processing_failure() -> None:
+    assert status_of(ValueError()) == 0x0110

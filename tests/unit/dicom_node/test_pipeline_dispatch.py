@@ -1,0 +1,123 @@
+"""Which studies become jobs, when, and that a crash between the rows is made up for."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select
+
+from dicom_node import clock
+from dicom_node.db.models import Job, Result, StudyVersion
+from dicom_node.db.session import Databases, transaction
+from dicom_node.pipeline.dispatch import dispatch
+from dicom_node.settings import Settings
+from dicom_node.storage.intake import Arrival, Intake
+
+NOW = clock.now()
+LATER = NOW + timedelta(seconds=60)
+
+
+class Engine:
+    """Records what it is given."""
+
+    def __init__(self) -> None:
+        self.submitted: list[tuple[str, int]] = []
+
+    def submit(self, job_id: str, attempt: int) -> None:
+        self.submitted.append((job_id, attempt))
+
+
+@pytest.fixture
+def intake(settings: Settings, databases: Databases) -> Intake:
+    return Intake(databases.hospital, settings.hospital_dir, reserve_bytes=0)
+
+
+@pytest.fixture
+def engine() -> Engine:
+    return Engine()
+
+
+def jobs(databases: Databases) -> list[Job]:
+    with transaction(databases.research) as session:
+        return list(session.scalars(select(Job)))
+
+
+def test_a_study_waits_until_arrivals_are_quiet(
+    intake: Intake, make_arrival: Callable[..., Arrival], databases: Databases, engine: Engine
+) -> None:
+    intake.keep(make_arrival(), NOW)
+    assert dispatch(databases, engine.submit, NOW + timedelta(seconds=29), 30) == 0
+    assert dispatch(databases, engine.submit, NOW + timedelta(seconds=30), 30) == 1
+    (job,) = jobs(databases)
+    assert engine.submitted == [(job.id, 1)]
+    assert job.state == "pending"
+
+
+def test_a_study_becomes_one_job_however_often_one_looks(
+    intake: Intake, make_arrival: Callable[..., Arrival], databases: Databases, engine: Engine
+) -> None:
+    arrival = make_arrival()
+    intake.keep(arrival, NOW)
+    for _ in range(3):
+        dispatch(databases, engine.submit, LATER, 1)
+    intake.keep(arrival, LATER)
+    dispatch(databases, engine.submit, LATER + timedelta(seconds=60), 1)
+    assert len(jobs(databases)) == len(engine.submitted) == 1
+
+
+def test_a_late_image_makes_a_new_version(
+    intake: Intake, make_arrival: Callable[..., Arrival], databases: Databases, engine: Engine
+) -> None:
+    first = make_arrival(StudyInstanceUID="1.2.3")
+    intake.keep(first, NOW)
+    dispatch(databases, engine.submit, LATER, 1)
+    intake.keep(make_arrival(StudyInstanceUID="1.2.3"), NOW)
+    dispatch(databases, engine.submit, LATER, 1)
+    with transaction(databases.hospital) as session:
+        found = [(row.version, row.instance_count) for row in session.scalars(select(StudyVersion))]
+    assert found == [(1, 1), (2, 2)]
+
+
+def test_our_own_results_coming_back_start_nothing(
+    intake: Intake, make_arrival: Callable[..., Arrival], databases: Databases, engine: Engine
+) -> None:
+    intake.keep(make_arrival(StudyInstanceUID="1.2.3"), NOW)
+    dispatch(databases, engine.submit, LATER, 1)
+    result = make_arrival(StudyInstanceUID="1.2.3")
+    with transaction(databases.hospital) as session:
+        session.add(
+            Result(sop_instance_uid=result.sop_instance_uid, sop_class_uid="1", job_id="j", kind="sr", path="p")
+        )
+    intake.keep(result, NOW)
+    assert dispatch(databases, engine.submit, LATER, 1) == 0
+
+
+def test_a_version_whose_job_row_a_crash_left_out_gets_its_job(databases: Databases, engine: Engine) -> None:
+    with transaction(databases.hospital) as session:
+        session.add(
+            StudyVersion(
+                study_instance_uid="1.2",
+                version=1,
+                instance_count=1,
+                row_count=1,
+                job_id="abc",
+                created_at=NOW,
+            )
+        )
+    dispatch(databases, engine.submit, LATER, 1)
+    assert engine.submitted == [("abc", 1)]
+
+
+def test_a_job_whose_submission_a_crash_left_out_is_submitted(
+    intake: Intake, make_arrival: Callable[..., Arrival], databases: Databases, engine: Engine
+) -> None:
+    intake.keep(make_arrival(), NOW)
+
+    def crash(job_id: str, attempt: int) -> None:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        dispatch(databases, crash, LATER, 1)
+    dispatch(databases, engine.submit, LATER, 1)
+    assert len(engine.submitted) == 1
+    assert jobs(databases)[0].state == "pending"

@@ -1,0 +1,136 @@
+"""A volume that is not what the numbers need is flagged, with evidence; one that is, is not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from volume_factories import make_body, make_volume
+
+from inference.quality import STUDY
+from inference.volume import Volume
+from inference.volume_checks import check_volume, gap_planes, noise_of
+
+PLAIN = {"manufacturer": "SIEMENS", "convolution_kernel": "B30s", "patient_position": "HFS", "slice_thickness_mm": 2.0}
+
+
+def codes(volume: Volume) -> list[str]:
+    flags = check_volume(volume)
+    assert all(flag.subject == STUDY and flag.sentence.isascii() and flag.sentence.endswith(".") for flag in flags)
+    return [flag.code for flag in flags]
+
+
+def test_a_plain_scan_has_no_flag() -> None:
+    assert codes(make_volume(make_body(), **PLAIN)) == []
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "thickness_mm", "expected"),
+    [
+        ((3.0, 1.0, 1.0), 3.0, []),
+        ((2.0, 1.0, 1.0), 5.0, ["thick_slices"]),
+        ((4.0, 1.0, 1.0), None, ["thick_slices"]),
+        ((6.0, 1.0, 1.0), 6.0, ["thick_slices", "voxels_too_coarse"]),
+        ((3.0, 3.0, 3.0), 3.0, ["coarse_voxels"]),
+    ],
+)
+def test_coarse_voxels_are_flagged_by_what_they_forbid(
+    spacing_mm: tuple[float, float, float], thickness_mm: float | None, expected: list[str]
+) -> None:
+    volume = make_volume(make_body(), spacing_mm, **{**PLAIN, "slice_thickness_mm": thickness_mm})
+    assert codes(volume) == expected
+
+
+@pytest.mark.parametrize(
+    ("manufacturer", "kernel", "expected"),
+    [
+        ("SIEMENS", "B30s", []),
+        ("SIEMENS", "Br40d\\3", []),
+        ("Siemens Healthineers", "Hr60f", ["sharp_kernel"]),
+        ("GE MEDICAL SYSTEMS", "STANDARD", []),
+        ("GE MEDICAL SYSTEMS", "BONEPLUS", ["sharp_kernel"]),
+        ("TOSHIBA", "FC08", []),
+        ("Canon Medical", "FC52", ["sharp_kernel"]),
+        ("Philips", "B", []),
+        ("Philips", "YC", ["sharp_kernel"]),
+        ("Unheard of", "B", ["unknown_kernel"]),
+        ("SIEMENS", "", ["unknown_kernel"]),
+    ],
+)
+def test_kernels_are_told_apart_and_never_guessed(manufacturer: str, kernel: str, expected: list[str]) -> None:
+    volume = make_volume(make_body(), **{**PLAIN, "manufacturer": manufacturer, "convolution_kernel": kernel})
+    assert codes(volume) == expected
+
+
+@pytest.mark.parametrize(
+    ("attributes", "code"),
+    [
+        ({"contrast_agent": "Iodine"}, "contrast_given"),
+        ({"patient_position": "HFP"}, "wrong_position"),
+        ({"patient_position": "FFS"}, "wrong_position"),
+        ({"image_type": ("DERIVED", "SECONDARY")}, "derived_images"),
+    ],
+)
+def test_the_header_is_heard(attributes: dict[str, object], code: str) -> None:
+    assert codes(make_volume(make_body(), **{**PLAIN, **attributes})) == [code]
+
+
+def test_header_text_that_is_not_ascii_does_not_reach_a_sentence() -> None:
+    assert codes(make_volume(make_body(), **{**PLAIN, "convolution_kernel": "K\u00f6rnig"})) == ["unknown_kernel"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda hu: hu + 1024,
+        lambda hu: hu - 200,
+        lambda hu: hu * 0.5,
+        lambda hu: np.maximum(hu, -200),
+        lambda hu: np.full_like(hu, -1024),
+        lambda hu: np.where(hu > -500, 1500, hu),
+    ],
+    ids=["no intercept", "shifted", "half the slope", "no air", "nothing at all", "only metal"],
+)
+def test_values_off_the_hounsfield_scale_are_flagged(spoil) -> None:  # type: ignore[no-untyped-def]
+    assert "implausible_hu" in codes(make_volume(spoil(make_body()), **PLAIN))
+
+
+def test_padding_is_not_taken_for_air() -> None:
+    hu = make_body()
+    hu[hu < -500] = -1024
+    assert codes(make_volume(hu, **PLAIN)) == ["implausible_hu"]
+
+
+def test_noise_is_estimated_and_flagged() -> None:
+    quiet, loud = (make_volume(make_body(noise_hu=noise), **PLAIN) for noise in (20.0, 40.0))
+    assert noise_of(quiet) == pytest.approx(20.0, rel=0.05)
+    assert noise_of(loud) == pytest.approx(40.0, rel=0.15)
+    assert codes(make_volume(make_body(noise_hu=120.0, shape=(40, 120, 120)), **PLAIN)) == ["noisy"]
+
+
+def test_a_volume_turned_far_from_the_axes_is_flagged() -> None:
+    turn = np.radians(30.0)
+    volume = make_volume(make_body(), (1.0, 1.0, 1.0), **PLAIN)
+    rotation = np.eye(4)
+    rotation[1:3, 1:3] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    assert codes(replace(volume, affine_lps=rotation @ volume.affine_lps)) == ["oblique_volume"]
+
+
+@pytest.mark.parametrize("tilt_slices", [0, 3])
+@pytest.mark.parametrize("depth_hu", [300.0, 900.0])
+def test_slab_gaps_are_counted_even_when_they_are_tilted(tilt_slices: int, depth_hu: float) -> None:
+    hu = make_body((64, 80, 80))
+    for gap in (13, 26, 39, 52):
+        for row in range(80):
+            hu[gap + round(tilt_slices * row / 80), row] -= depth_hu
+    assert gap_planes(make_volume(np.maximum(hu, -1000), **PLAIN))[0] == 4
+    (flag,) = check_volume(make_volume(np.maximum(hu, -1000) + make_body((64, 80, 80), 5) * 0.01, **PLAIN))
+    assert flag.code == "air_gaps"
+    assert flag.definition.forbids_density
+    assert flag.definition.forbids_strength
+
+
+def test_bowel_gas_is_no_slab_gap() -> None:
+    hu = make_body((64, 80, 80))
+    for place in range(8, 60, 10):
+        hu[place : place + 4, 30:50, 20:60] = -950
+    assert gap_planes(make_volume(hu, **PLAIN))[0] == 0
