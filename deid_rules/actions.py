@@ -24,7 +24,7 @@ from deid_rules.residual import Pattern, repeats_identifier
 from deid_rules.uids import CODING_SCHEMES, UidMapper, is_registered
 
 MALFORMED = "malformed, left out:"
-ECHO = "repeats an identifier, left out:"
+ECHO = "repeats an identifier, emptied:"
 
 _CODE = re.compile(rb"(?!.*[0-9]{6})[A-Z0-9_ ]{0,16}(?:\\[A-Z0-9_ ]{0,16})*\0*", re.DOTALL)
 _NUMBER_TEXT = re.compile(rb"[0-9+\-eE. \\]*\0*")
@@ -179,10 +179,10 @@ def _keep_code(run: Pass, _rule: Rule, element: Element) -> Element:
     return made(element.tag, "CS", b"\\".join(kept) if any(kept) else b"")
 
 
-def _keep_text(run: Pass, _rule: Rule, element: Element) -> Element | None:
+def _keep_text(run: Pass, rule: Rule, element: Element) -> Element:
     if repeats_identifier(value_bytes(element), run.known):
         run.count(f"{ECHO} {tag_text(element.tag)}")
-        return None
+        return made(element.tag, rule.vr, b"")
     return element
 
 

@@ -14,7 +14,7 @@ What is searched, and what is not:
 - Pixel values are searched too, for everything of at least `FREE_BYTES` bytes, but not in UTF-16, whose
   letters are small numbers. Shorter runs of bytes occur in pixels by chance: in 2**19 random bytes a given
   string of 4 is expected 1e-4 times, one of 6 2e-9 times.
-- An institution or a person of the staff whose name is the whole manufacturer's or model's name, and the
+- An institution or a person of the staff whose name is part of the manufacturer's or model's name, and the
   `PLACEHOLDERS`, are no identifiers. The patient's own are never exempt.
 
 The encoded file must not be deflated.
@@ -140,9 +140,9 @@ def identifiers_of(dataset: Dataset) -> KnownIdentifiers:
         )
     found.update(("patient id", text) for text in _other_ids(dataset, encodings))
     found.update(("birth date", form) for form in _date_forms(text_of(dataset, _BIRTH_DATE)))
-    makers = set(_texts(dataset, _MAKER_TAGS, encodings))
+    maker = "\n".join(_texts(dataset, _MAKER_TAGS, encodings))
     known = {(kind, text) for kind, text in found if _is_searched(text)}
-    known -= {(kind, text) for kind, text in known if kind in _MAY_BE_MAKER and text in makers}
+    known -= {(kind, text) for kind, text in known if kind in _MAY_BE_MAKER and text in maker}
     return KnownIdentifiers(frozenset(known), encodings)
 
 

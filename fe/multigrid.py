@@ -21,8 +21,9 @@ from fe.operator import StiffnessOperator, stiffness_operator
 
 Float32s = NDArray[np.float32]
 
-COARSEST_NODES = 600
-"""Below this many nodes a level is solved directly."""
+COARSEST_NODES = 1500
+"""A level with no more nodes is solved directly. Measured on femurs: one level further the elements are as thick as
+the shaft, and iterations double or triple."""
 
 SMOOTHING_DEGREE = 2
 SMOOTHING_RATIO = 10.0

@@ -28,6 +28,9 @@ UNIT_TOLERANCE = 1e-3
 HOUNSFIELD_TYPES = ("HU", "HU_MOD", "US")
 """Rescale Type values that are Hounsfield units (PS3.3 C.11.1.1.2); US is written by some converters [m]."""
 
+NO_CONTRAST = ("NONE", "NO", "NO CONTRAST", "WITHOUT")
+"""Values of Contrast/Bolus Agent (0018,0010) by which technologists say that none was given [m] assumption."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
@@ -53,7 +56,7 @@ class Frame:
 
     dataset: Dataset = field(repr=False)
     index: int
-    sop_instance_uid: str
+    sop_instance_uid: str = field(repr=False)
     position_mm: NDArray[np.float64]
     row_direction: NDArray[np.float64]
     column_direction: NDArray[np.float64]
@@ -145,38 +148,41 @@ def acquisition_from_dataset(dataset: Dataset) -> Acquisition:
     Acquisition
         Empty or None where the header is silent.
     """
-
-    def technique(group: str, keyword: str) -> object:
-        return _technique(dataset, group, keyword)
-
-    agent = dataset.get("ContrastBolusAgent") or ("given" if dataset.get("ContrastBolusAgentSequence") else "")
+    details = _technique(dataset, "CTXRayDetailsSequence")
+    reconstruction = _technique(dataset, "CTReconstructionSequence")
+    kernel = strings(reconstruction.get("ConvolutionKernel")) if reconstruction is not None else ()
     return Acquisition(
         manufacturer=str(dataset.get("Manufacturer", "") or "").strip(),
         model_name=str(dataset.get("ManufacturerModelName", "") or "").strip(),
-        kvp=_number(technique("CTXRayDetailsSequence", "KVP")),
-        convolution_kernel="\\".join(strings(technique("CTReconstructionSequence", "ConvolutionKernel"))),
-        slice_thickness_mm=_number(technique("PixelMeasuresSequence", "SliceThickness")),
-        contrast_agent=str(agent).strip(),
+        kvp=number(details, "KVP"),
+        convolution_kernel="\\".join(kernel),
+        slice_thickness_mm=number(_technique(dataset, "PixelMeasuresSequence"), "SliceThickness"),
+        contrast_agent=_contrast_agent(dataset),
         image_type=image_type(dataset),
         patient_position=str(dataset.get("PatientPosition", "") or "").strip().upper(),
     )
 
 
-def _technique(dataset: Dataset, group: str, keyword: str) -> object:
-    """Value of a technical attribute, from frame 0's functional group where the instance is multi-frame."""
-    if not is_multi_frame(dataset):
-        return dataset.get(keyword)
-    item = functional_group(dataset, 0, group)
-    return item.get(keyword) if item is not None else None
-
-
-def _number(value: object) -> float | None:
-    """Convert to a finite number, or None for anything else."""
+def number(holder: Dataset | None, keyword: str) -> float | None:
+    """Read one finite number of a dataset; None where it is absent or is no number."""
     try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+        value = float(holder.get(keyword)) if holder is not None else float("nan")
+    except (TypeError, ValueError, OverflowError):
         return None
-    return number if np.isfinite(number) else None
+    return value if np.isfinite(value) else None
+
+
+def _technique(dataset: Dataset, group: str) -> Dataset | None:
+    """Holder of technical attributes: the dataset itself, or frame 0's functional group."""
+    return functional_group(dataset, 0, group) if is_multi_frame(dataset) else dataset
+
+
+def _contrast_agent(dataset: Dataset) -> str:
+    """Name of the contrast agent, ``given`` where only a sequence tells of one, empty where there was none."""
+    agent = str(dataset.get("ContrastBolusAgent") or "").strip()
+    if agent.upper() in NO_CONTRAST:
+        return ""
+    return agent or ("given" if dataset.get("ContrastBolusAgentSequence") else "")
 
 
 def _check_kind(datasets: Sequence[Dataset]) -> None:
@@ -236,8 +242,8 @@ def _macros(dataset: Dataset, index: int) -> tuple[Dataset | None, ...]:
 
 def _vector(holder: Dataset | None, keyword: str, count: int, where: str) -> NDArray[np.float64]:
     """``count`` finite numbers of one element, or MissingGeometry."""
-    value = holder.get(keyword) if holder is not None else None
     try:
+        value = holder.get(keyword) if holder is not None else None
         numbers = np.asarray([float(one) for one in value], dtype=np.float64)  # type: ignore[union-attr]
     except (TypeError, ValueError):
         numbers = np.empty(0)
@@ -264,8 +270,8 @@ def _unit_directions(orientation: NDArray[np.float64], where: str) -> tuple[NDAr
 
 def _rescale(holder: Dataset | None, where: str) -> tuple[float, float]:
     """Slope and intercept to HU; both are Type 1 in CT (PS3.3 C.8.2.1)."""
-    slope = _number(holder.get("RescaleSlope")) if holder is not None else None
-    intercept = _number(holder.get("RescaleIntercept")) if holder is not None else None
+    slope = number(holder, "RescaleSlope")
+    intercept = number(holder, "RescaleIntercept")
     kind = strings(holder.get("RescaleType")) if holder is not None else ()
     if slope is None or intercept is None or slope <= 0:
         raise UnsupportedPixels(

@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from inference.dicom_headers import Frame, acquisition_from_dataset, frames_from_datasets, is_multi_frame
+from inference.dicom_headers import (
+    Frame,
+    acquisition_from_dataset,
+    frames_from_datasets,
+    is_multi_frame,
+    number,
+)
 from inference.dicom_pixels import check_pixels, hu_from_frame
 from inference.errors import GantryTilt, MixedGeometry, MixedPatients, MixedSeries, TooFewSlices
 from inference.slice_stack import SliceStack, stack_slices
@@ -148,7 +154,7 @@ def _is_turned(frame: Frame, first: Frame) -> bool:
 def _check_header_tilt(frames: Sequence[Frame]) -> None:
     """Refuse a stated gantry tilt that the direction cosines do not show: one of the two must be wrong."""
     for frame in frames:
-        stated_deg = abs(float(frame.dataset.get("GantryDetectorTilt") or 0.0))
+        stated_deg = abs(number(frame.dataset, "GantryDetectorTilt") or 0.0)
         shown_deg = float(np.degrees(np.arccos(min(1.0, abs(frame.normal[2])))))
         if stated_deg > HEADER_TILT_TOLERANCE_DEG and shown_deg < HEADER_TILT_TOLERANCE_DEG:
             raise GantryTilt(

@@ -123,9 +123,7 @@ def _cut(key: str) -> QualityFlag:
     return QualityFlag("truncated_bone", key, f"The edge of the scan cuts the body of {key}.")
 
 
-def _touches_edge(
-    shape: tuple[int, ...], box: tuple[slice, slice, slice], inside: NDArray[np.bool_]
-) -> bool:
+def _touches_edge(shape: tuple[int, ...], box: tuple[slice, slice, slice], inside: NDArray[np.bool_]) -> bool:
     if not inside.any():
         return False
     cells = np.argwhere(inside) + [axis.start for axis in box]
@@ -136,9 +134,7 @@ def _flags(bodies: tuple[_Body, ...]) -> tuple[QualityFlag, ...]:
     flags = [body.problem for body in bodies if body.problem is not None]
     named = {body.key for body in bodies}
     flags += [
-        QualityFlag("not_found", key, f"No whole body of {key} is in the scan.")
-        for key in LUMBAR
-        if key not in named
+        QualityFlag("not_found", key, f"No whole body of {key} is in the scan.") for key in LUMBAR if key not in named
     ]
     whole = [body for body in bodies if body.problem is None]
     for body in whole:

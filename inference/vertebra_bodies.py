@@ -115,9 +115,7 @@ def body_frame(curve: SpinalCurve, slab: Slab) -> tuple[Frame, float]:
     for plate in (slab.bottom, slab.top):
         s = plate.position
         centres.append(curve.points_mm[s] + curve.front[s] * PIVOT_FRONT_MM)
-        normals.append(
-            curve.up[s] - plate.tilt_sagittal * curve.front[s] - plate.tilt_coronal * curve.left[s]
-        )
+        normals.append(curve.up[s] - plate.tilt_sagittal * curve.front[s] - plate.tilt_coronal * curve.left[s])
     up = unit(unit(np.array(normals)).sum(axis=0))
     middle = int(slab.middle)
     front = unit(curve.front[middle] - up * (curve.front[middle] @ up))
@@ -236,9 +234,7 @@ def _centred(frame: Frame, template_mm: NDArray[np.float64]) -> Frame:
     angles = 2 * np.pi * np.arange(ANGLES) / ANGLES
     front, left = template_mm * np.cos(angles), template_mm * np.sin(angles)
     cross = front * np.roll(left, -1) - np.roll(front, -1) * left
-    centre = [
-        float(((axis + np.roll(axis, -1)) * cross).sum() / (3 * cross.sum())) for axis in (front, left)
-    ]
+    centre = [float(((axis + np.roll(axis, -1)) * cross).sum() / (3 * cross.sum())) for axis in (front, left)]
     return Frame(frame.origin_mm + centre[0] * frame.axes[1] + centre[1] * frame.axes[2], frame.axes)
 
 
@@ -267,10 +263,7 @@ def _plate_plane(
     point = frame.to_local_mm(curve.points_mm[s] + curve.front[s] * PIVOT_FRONT_MM)
     normal = curve.up[s] - plate.tilt_sagittal * curve.front[s] - plate.tilt_coronal * curve.left[s]
     up, front, left = frame.axes @ normal
-    return np.asarray(
-        point[0]
-        - (front * (columns_mm[:, None] - point[1]) + left * (columns_mm[None] - point[2])) / up
-    )
+    return np.asarray(point[0] - (front * (columns_mm[:, None] - point[1]) + left * (columns_mm[None] - point[2])) / up)
 
 
 def _endplate(
@@ -305,7 +298,9 @@ def voxels_inside(volume: Volume, surface: BodySurface) -> tuple[tuple[slice, sl
     axes = [np.arange(axis.start, axis.stop) for axis in box]
     indices = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     up, front, left = np.moveaxis(surface.frame.to_local_mm(indices * spacing), -1, 0)
-    column = [(axis - surface.columns_mm[0]) / (surface.columns_mm[1] - surface.columns_mm[0]) for axis in (front, left)]
+    column = [
+        (axis - surface.columns_mm[0]) / (surface.columns_mm[1] - surface.columns_mm[0]) for axis in (front, left)
+    ]
     above_bottom = up >= ndimage.map_coordinates(surface.bottom_mm, column, order=1, mode="nearest")
     below_top = up <= ndimage.map_coordinates(surface.top_mm, column, order=1, mode="nearest")
     row = (up - surface.heights_mm[0]) / SAMPLE_MM

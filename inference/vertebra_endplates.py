@@ -131,9 +131,7 @@ def find_slabs(grid: WorkingGrid, curve: SpinalCurve) -> tuple[Slab, ...]:
     ends = _best_chain(evidence)
     plates = [Plate(s, float(evidence.tilt_sagittal[s]), float(evidence.tilt_coronal[s])) for s, _ in ends]
     return tuple(
-        Slab(plates[i], plates[i + 1])
-        for i, (_, is_top) in enumerate(ends[:-1])
-        if not is_top and i + 1 < len(ends)
+        Slab(plates[i], plates[i + 1]) for i, (_, is_top) in enumerate(ends[:-1]) if not is_top and i + 1 < len(ends)
     )
 
 

@@ -168,10 +168,8 @@ def _named_from_ribs(curve: SpinalCurve, slabs: tuple[Slab, ...], ribs: tuple[Ri
     return _regular(curve, slabs, _names(slabs, last, _T12_FROM_L5), "Levels counted from the twelfth ribs.")
 
 
-def _regular(
-    curve: SpinalCurve, slabs: tuple[Slab, ...], names: tuple[tuple[int, str], ...], reason: str
-) -> Levels:
-    """The names, unless the spacing of the named slabs tells that one was missed or split."""
+def _regular(curve: SpinalCurve, slabs: tuple[Slab, ...], names: tuple[tuple[int, str], ...], reason: str) -> Levels:
+    """Return the names, unless the spacing of the named slabs tells that one was missed or split."""
     inner = [slabs[i] for i, _ in names if not is_cut(curve, slabs[i])]
     spacing = np.diff([slab.middle for slab in inner])
     if spacing.size and not np.all(
@@ -268,9 +266,7 @@ def find_ribs(grid: WorkingGrid, curve: SpinalCurve) -> tuple[Rib, ...]:
     return tuple(sorted(found, key=lambda rib: (rib.position, rib.side)))
 
 
-def _midline_offsets(
-    grid: WorkingGrid, curve: SpinalCurve
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _midline_offsets(grid: WorkingGrid, curve: SpinalCurve) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Distance of every cell to the left of and in front of the canal in its slice, mm (broadcast views)."""
     points = curve.points_mm[np.argsort(curve.points_mm[:, 0], kind="stable")]
     heads, backs, lefts = (np.arange(n, dtype=np.float32) * grid.spacing_mm for n in grid.hu.shape)
@@ -305,7 +301,7 @@ def _ribs_of(slabs: tuple[Slab, ...], ribs: tuple[Rib, ...], index: int) -> tupl
 
 
 def _last_rib_slab(slabs: tuple[Slab, ...], ribs: tuple[Rib, ...]) -> int | None:
-    """The slab with the lowest pair of ribs, given that the slab below it is in view and has none."""
+    """Find the slab with the lowest pair of ribs, given that the slab below it is in view and has none."""
     sides = [{rib.side for rib in _ribs_of(slabs, ribs, i)} for i in range(len(slabs))]
     for i, here in enumerate(sides):
         if here:
@@ -319,28 +315,33 @@ def _mean_chord(slabs: tuple[Slab, ...], ribs: tuple[Rib, ...], index: int) -> f
 
 
 def _crest_position(grid: WorkingGrid, curve: SpinalCurve, sacrum_top: int) -> int | None:
-    """Position on the curve at the height of the lower iliac crest; None where they are not both in view."""
+    """Position on the curve at the mean height of the iliac crests; None where they are not both in view."""
     beside_mm, _ = _midline_offsets(grid, curve)
     level = int(curve.points_mm[sacrum_top, 0] / grid.spacing_mm)
-    tops = []
+    tops_mm = []
     for side in (1, -1):
-        wing = (grid.hu > BONE_HU) & (side * beside_mm > CREST_LEFT_MM[0]) & (side * beside_mm < CREST_LEFT_MM[1])
-        pieces, sizes = _pieces_at(wing, level)
-        large = [i for i, size in sizes if size * grid.spacing_mm**3 >= CREST_MIN_VOLUME_MM3]
-        if not large:
+        beside = side * beside_mm
+        wing = (grid.hu > BONE_HU) & (beside > CREST_LEFT_MM[0]) & (beside < CREST_LEFT_MM[1])
+        top_mm = _top_of_largest_piece(wing, level, grid.spacing_mm)
+        if top_mm is None:
             return None
-        tops.append(float(np.flatnonzero((pieces == large[0]).any(axis=(1, 2))).max()) * grid.spacing_mm)
-    if max(tops) >= (grid.hu.shape[0] - 2) * grid.spacing_mm:
+        tops_mm.append(top_mm)
+    if max(tops_mm) >= (grid.hu.shape[0] - 2) * grid.spacing_mm:
         return None
-    return int(np.argmin(np.abs(curve.points_mm[:, 0] - np.mean(tops))))
+    return int(np.argmin(np.abs(curve.points_mm[:, 0] - np.mean(tops_mm))))
 
 
-def _pieces_at(mask: NDArray[np.bool_], level: int) -> tuple[NDArray[np.uint32], list[tuple[int, int]]]:
-    """Connected pieces of a mask, and (piece, size) of those that slice ``level`` cuts, largest first."""
+def _top_of_largest_piece(mask: NDArray[np.bool_], level: int, spacing_mm: float) -> float | None:
+    """Height of the top of the largest connected piece that slice ``level`` cuts; None where it is no iliac wing."""
     pieces = cc3d.connected_components(mask, connectivity=6)
-    counts = np.bincount(pieces.ravel())
-    present = [int(i) for i in np.unique(pieces[level]) if i > 0]
-    return pieces, sorted(((i, int(counts[i])) for i in present), key=lambda pair: -pair[1])
+    sizes = np.bincount(pieces.ravel())
+    cut = [int(piece) for piece in np.unique(pieces[level]) if piece > 0]
+    if not cut:
+        return None
+    largest = max(cut, key=lambda piece: int(sizes[piece]))
+    if sizes[largest] * spacing_mm**3 < CREST_MIN_VOLUME_MM3:
+        return None
+    return float(np.flatnonzero((pieces == largest).any(axis=(1, 2))).max()) * spacing_mm
 
 
 def _crest_fits(slabs: tuple[Slab, ...], l5: int, crest: int) -> bool:

@@ -4,7 +4,7 @@ Array order is ``[slice, row, column]``. Patient coordinates are LPS in mm, poin
 the patient's left, y to the back, z to the head.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -52,10 +52,10 @@ class Volume:
         the instance that ``instance_uids`` names at the same place. Empty for single-frame series.
     """
 
-    hu: NDArray[np.float32]
+    hu: NDArray[np.float32] = field(repr=False)
     affine_lps: NDArray[np.float64]
-    instance_uids: tuple[str, ...] = ()
-    frame_of_reference_uid: str = ""
+    instance_uids: tuple[str, ...] = field(default=(), repr=False)
+    frame_of_reference_uid: str = field(default="", repr=False)
     acquisition: Acquisition = Acquisition()
     frame_numbers: tuple[int, ...] = ()
 

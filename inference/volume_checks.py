@@ -42,6 +42,9 @@ AIR_TOLERANCE_HU = 60.0
 SOFT_RANGE_HU = (-160.0, 120.0)
 """Where the peak of soft tissue (fat to enhanced muscle) lies [m] assumption."""
 
+SOFT_LOWEST_HU = -300.0
+"""Everything denser than lung and its edge; its commonest value must be soft tissue [m] assumption."""
+
 MIN_AIR_FRACTION = 0.0005
 MIN_SOFT_FRACTION = 0.05
 """Least part of the voxels that must be air, and soft tissue, for the scale to be checkable [m]
@@ -146,14 +149,14 @@ def kernel(volume: Volume) -> QualityFlag | None:
     """Flag an edge-enhancing kernel, and one that is not known."""
     acquisition = volume.acquisition
     sharpness = kernel_sharpness(acquisition.manufacturer, acquisition.convolution_kernel)
-    name = acquisition.convolution_kernel or "none stated"
+    name = ascii_text(acquisition.convolution_kernel) or "none stated"
     evidence = (("convolution_kernel", name),)
     if sharpness == "sharp":
         sentence = f"The reconstruction kernel is edge-enhancing ({name}); expected a soft-tissue kernel."
-        return QualityFlag("sharp_kernel", STUDY, ascii_text(sentence), evidence)
+        return QualityFlag("sharp_kernel", STUDY, sentence, evidence)
     if sharpness == "unknown":
         sentence = f"The sharpness of the reconstruction kernel is unknown ({name}); expected a soft-tissue kernel."
-        return QualityFlag("unknown_kernel", STUDY, ascii_text(sentence), evidence)
+        return QualityFlag("unknown_kernel", STUDY, sentence, evidence)
     return None
 
 
@@ -204,10 +207,6 @@ def implausible_hu(volume: Volume) -> QualityFlag | None:
         sentence = "No soft tissue was found between -160 and 120 HU, so the Hounsfield scale cannot be trusted."
         return QualityFlag("implausible_hu", STUDY, sentence, evidence)
     return None
-
-
-SOFT_LOWEST_HU = -300.0
-"""Everything denser than lung and its edge; its commonest value must be soft tissue [m] assumption."""
 
 
 def noisy(volume: Volume) -> QualityFlag | None:

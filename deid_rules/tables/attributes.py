@@ -41,6 +41,7 @@ FILLED_TEXT = frozenset(
     {
         "SegmentLabel",  # Type 1, PS3.3 C.8.20.4
         "LUTLabel",  # Type 1, PS3.3 C.7.6.16.2.11
+        "LUTExplanation",  # Type 1, PS3.3 C.7.6.16.2.11
         "TextValue",  # Type 1C, PS3.3 C.17.3.2
         "TrackingID",  # Type 1C, PS3.3 C.8.20.4
     }

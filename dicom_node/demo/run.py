@@ -55,13 +55,16 @@ def run_demo(output: Path, console: Console) -> None:
     print_report(load_report(report_folder), console)
     _print_agreement(report_folder, folder, console)
     _print_objects(returned, console)
+    shutil.copytree(report_folder / "pictures", output / "pictures")
+    for file in (*results.glob("page-*.png"), results / "report.pdf"):
+        shutil.copy(file, output)
     console.print("\n[bold]Look at[/]")
     for title, path in (
-        ("report page", results / "page-1.png"),
-        ("PDF", results / "report.pdf"),
-        ("pictures", report_folder / "pictures"),
-        ("DICOM objects", results),
-        ("back in the PACS", output / "returned"),
+        ("report page", output / "page-1.png"),
+        ("PDF", output / "report.pdf"),
+        ("pictures", output / "pictures"),
+        ("DICOM, returned", output / "returned"),
+        ("numbers as JSON", report_folder / "report.json"),
     ):
         console.print(f"  {title:18}{path}", highlight=False)
     console.print(f"Finished in {time.monotonic() - started:.0f} s.")

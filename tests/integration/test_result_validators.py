@@ -97,10 +97,10 @@ def test_the_wrong_patient_is_refused(tmp_path):
     assert not any("ANON" in one or "PACS" in one for one in found)
 
 
-def test_a_broken_template_is_refused(tmp_path):
+def test_a_document_that_breaks_its_template_is_refused(tmp_path):
     source = make_source(slices=4)
     results = build_results(source, make_report(groups=(), regions=(), pictures=()))
-    results.sr.ContentSequence = [i for i in results.sr.ContentSequence if i.ValueType != "CODE"]
+    results.sr.ContentSequence = [i for i in results.sr.ContentSequence if i.ValueType != "CONTAINER"]
     found = validate(written([results.sr], tmp_path), source_file(source, tmp_path))
     assert any(one.startswith("PixelMed") for one in found)
 

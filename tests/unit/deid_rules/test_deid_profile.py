@@ -129,7 +129,9 @@ def test_the_document_says_what_the_program_does():
 
 
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="the sample files are not here")
-@pytest.mark.parametrize("path", sorted(SAMPLES.glob("*/*.dcm")), ids=lambda path: path.name[-40:])
+@pytest.mark.parametrize(
+    "path", sorted(p for p in SAMPLES.glob("*/*.dcm") if p.stat().st_size < 1e6), ids=lambda path: path.name[-40:]
+)
 def test_real_files_are_cleaned_or_refused(path, encode, subject, profile, uids):
     original = dcmread(path, force=True)
     try:

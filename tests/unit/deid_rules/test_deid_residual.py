@@ -118,7 +118,7 @@ def test_too_short_parts_and_placeholders_are_not_searched():
 
 def test_a_makers_name_is_exempt_as_institution_but_never_as_patient():
     ds = Dataset()
-    ds.Manufacturer, ds.InstitutionName, ds.PatientName = "TOSHIBA", "TOSHIBA", "Nobody^Nora"
+    ds.Manufacturer, ds.InstitutionName, ds.PatientName = "TOSHIBA_MEC", "TOSHIBA", "Nobody^Nora"
     assert find_residual(b"TOSHIBA", identifiers_of(ds)) == ()
     ds.PatientName = "Toshiba"
     assert find_residual(b"TOSHIBA", identifiers_of(ds)) == ("patient name",)

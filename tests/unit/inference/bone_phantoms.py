@@ -51,7 +51,7 @@ def _fine_vertebra(
     core_hu: float, blur_mm: float, heights_mm: tuple[float, float], tilt_deg: float, fine_mm: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """HU and body of the vertebra on the fine grid."""
-    z, y, x = np.mgrid[-25:25:fine_mm, -28:28:fine_mm, -32:32:fine_mm]
+    z, y, x = np.mgrid[-25:25:fine_mm, -28:28:fine_mm, -32:32:fine_mm] + fine_mm / 2
     turn = np.radians(tilt_deg)
     z, y = z * np.cos(turn) - y * np.sin(turn), z * np.sin(turn) + y * np.cos(turn)
     half = (heights_mm[0] + (heights_mm[1] - heights_mm[0]) * (y + 17) / 34) / 2

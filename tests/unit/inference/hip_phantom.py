@@ -31,7 +31,6 @@ def hip_phantom(
     step_mm: float = 2.5,
     sides: tuple[str, ...] = ("right", "left"),
     trochanter_of: tuple[str, ...] = ("right", "left"),
-    top_mm: float = 130.0,
 ) -> Phantom:
     """Build a pelvis in a body on a table.
 
@@ -43,10 +42,8 @@ def hip_phantom(
         Hips that exist.
     trochanter_of
         Femurs that go on beyond their head.
-    top_mm
-        Upper end of the scan above the heads.
     """
-    low, high = ORIGIN_MM, np.array([200.0, 150.0, top_mm])
+    low, high = ORIGIN_MM, np.array([200.0, 135.0, 112.0])
     x, y, z = (np.arange(start, stop, step_mm, dtype=np.float32) for start, stop in zip(low, high, strict=True))
     z_all, y_all, x_all = np.meshgrid(z, y, x, indexing="ij")
     points = (x_all, y_all, z_all)
@@ -120,9 +117,7 @@ def _ball(points: tuple[Array, Array, Array], centre: tuple[float, ...], radius:
     return np.sqrt(x * x + y * y + z * z) - radius
 
 
-def _rod(
-    points: tuple[Array, Array, Array], start: tuple[float, ...], end: tuple[float, ...], radius: float
-) -> Array:
+def _rod(points: tuple[Array, Array, Array], start: tuple[float, ...], end: tuple[float, ...], radius: float) -> Array:
     """Signed distance to a cylinder with round ends."""
     axis = np.subtract(end, start)
     x, y, z = (coordinate - place for coordinate, place in zip(points, start, strict=True))

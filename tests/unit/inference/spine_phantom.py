@@ -18,6 +18,7 @@ LEVELS = ("L5", "L4", "L3", "L2", "L1", "T12", "T11")
 L5_FOOT_MM = (78.0, 86.0)
 BODY_HEIGHT_MM, DISC_HEIGHT_MM, DEPTH_MM, WIDTH_MM = 26.0, 8.0, 32.0, 46.0
 
+
 @dataclass(frozen=True)
 class Trunk:
     """What is drawn. ``heights_mm`` overrides single bodies' heights."""
@@ -75,9 +76,7 @@ def draw(trunk: Trunk) -> tuple[Volume, NDArray[np.uint8]]:
     return Volume(pencil.hu, affine), pencil.truth
 
 
-def draw_vertebra(
-    pencil: Pencil, level: str, centre: tuple[float, float, float], lean: float, height: float
-) -> None:
+def draw_vertebra(pencil: Pencil, level: str, centre: tuple[float, float, float], lean: float, height: float) -> None:
     pencil = pencil.near(centre[0], 60.0)
     up, front, left = pencil.frame(centre, lean)
     ellipse = np.hypot(front / (DEPTH_MM / 2), left / (WIDTH_MM / 2))

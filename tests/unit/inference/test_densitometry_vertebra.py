@@ -120,7 +120,7 @@ def test_every_level_keeps_its_own_density() -> None:
     assert found == {"T12": 80, "L1": 120, "L2": 160}
 
 
-def spine_mean(levels: dict[str, float], record: CalibrationRecord = RECORD, flags: tuple[QualityFlag, ...] = ()):  # type: ignore[no-untyped-def] # noqa: ANN201
+def spine_mean(levels: dict[str, float], record: CalibrationRecord = RECORD, flags: tuple[QualityFlag, ...] = ()):  # type: ignore[no-untyped-def]
     volume, labels = make_spine(levels, spacing_mm=(2.0, 2.0, 2.0))
     densities, _ = measure_density(volume, labels, record, flags)
     return lumbar_mean(densities, record, flags)

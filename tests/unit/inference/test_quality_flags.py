@@ -1,8 +1,11 @@
 """The table of flags is complete, ASCII, and the same in the code and in its document."""
 
+import ast
 from pathlib import Path
 
 import pytest
+
+import inference
 
 from inference.quality import (
     FLAGS,
@@ -18,8 +21,9 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "methods" / "quality-flags.md"
 
 
 def documented_rows() -> list[tuple[str, ...]]:
-    """Return the cells of the document's table, without heading."""
-    lines = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("| `")]
+    """Return the cells of the document's first table, without heading."""
+    table = DOCUMENT.read_text().split("\n## ")[0]
+    lines = [line for line in table.splitlines() if line.startswith("| `")]
     return [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines]
 
 
@@ -36,6 +40,22 @@ def test_the_document_holds_the_codes_table_row_by_row() -> None:
         for row in FLAGS.values()
     ]
     assert documented_rows() == rows
+
+
+def raised_codes() -> set[str]:
+    """Return every code that a module of the package gives to a flag as a literal."""
+    calls = (
+        node
+        for module in Path(str(inference.__file__)).parent.glob("*.py")
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "QualityFlag"
+    )
+    return {call.args[0].value for call in calls if call.args and isinstance(call.args[0], ast.Constant)}
+
+
+def test_every_code_that_is_raised_has_a_row() -> None:
+    assert "metal" in raised_codes()
+    assert raised_codes() <= set(FLAGS)
 
 
 @pytest.mark.parametrize("code", FLAGS)

@@ -125,6 +125,22 @@ def test_ribs_that_contradict_the_sacrum_leave_the_levels_uncertain(rib_levels: 
     assert not levels.is_absent
 
 
+def test_last_ribs_longer_than_those_above_are_not_taken_for_the_twelfth() -> None:
+    levels = levels_of(draw(Trunk(has_sacrum=False, rib_levels=("L1", "T12", "T11")))[0])
+    assert levels.names == ()
+
+
+def test_a_field_of_view_that_cuts_bodies_in_front_labels_none_of_them() -> None:
+    volume, truth = draw(Trunk())
+    first_row = 32
+    labels, flags = segment_spine(of_hu(volume.hu[:, first_row:]))
+    cut = {level for level in LUMBAR if (truth[:, first_row - 1] == BY_KEY[level].value).any()}
+    labelled = {level for level in LUMBAR if (labels == BY_KEY[level].value).any()}
+    assert cut
+    assert not cut & labelled
+    assert cut <= {subject for code, subject in codes_of(flags) if code in {"truncated_bone", "not_found"}}
+
+
 @pytest.mark.parametrize("first_slice", [45, 60, 90])
 def test_a_scan_that_begins_higher_up_never_shifts_a_level(first_slice: int) -> None:
     volume, truth = draw(Trunk())

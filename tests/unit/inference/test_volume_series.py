@@ -38,14 +38,14 @@ def chosen(*series: list[Dataset]) -> SeriesChoice:
         ({"step_mm": 5.0, "SliceThickness": 5.0}, "thicker slices"),
         ({"ConvolutionKernel": "B70s"}, "kernel suits density less"),
         ({"ConvolutionKernel": "B70s", "step_mm": 1.0, "slices": 180}, "kernel suits density less"),
-        ({"ContrastBolusAgent": "Iodine"}, "with contrast"),
-        ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL"]}, "derived"),
+        ({"ContrastBolusAgent": "Iodine"}, "was scanned with contrast"),
+        ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL"]}, "it is derived"),
         ({"slices": 30}, "covers less"),
     ],
 )
 def test_the_better_series_is_taken_and_the_other_told_why(worse: dict[str, object], words: str) -> None:
-    choice = chosen(make_headers("2.25.10"), make_headers("2.25.9", **worse))
-    assert choice.series_instance_uid == "2.25.10"
+    choice = chosen(make_headers("2.25.9"), make_headers("2.25.10", **worse))  # a tie would go to 2.25.10
+    assert choice.series_instance_uid == "2.25.9"
     assert words in choice.rejections[0].sentence
 
 

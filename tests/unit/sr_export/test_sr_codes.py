@@ -1,5 +1,7 @@
 """The tables of concepts: lengths, uniqueness, agreement with the standard's tables and with the flags."""
 
+from pathlib import Path
+
 import pytest
 from pydicom.sr.codedict import codes as standard
 
@@ -7,7 +9,10 @@ from inference.densitometry import LUMBAR_SUBSTITUTE
 from inference.labels import STRUCTURES as LABELS
 from inference.quality import FLAGS
 from sr_export import codes
+from sr_export.describe import concept_table, finding_table, structure_table
 from sr_export.errors import ContradictoryReport, UnknownConcept
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "results.md"
 
 
 def test_private_codes_fit_their_value_representations_and_are_unique():
@@ -84,3 +89,8 @@ def test_every_structure_that_can_be_labelled_can_be_named_and_coded():
 def test_every_pair_of_levels_that_can_be_averaged_has_a_concept():
     pairs = [("L1", "L2"), (LUMBAR_SUBSTITUTE, "L1"), (LUMBAR_SUBSTITUTE, "L2")]
     assert all(f"{a.lower()}_{b.lower()}_mean_trabecular_vbmd" in codes.CONCEPTS for a, b in pairs)
+
+
+@pytest.mark.parametrize("table", [concept_table, finding_table, structure_table])
+def test_the_documentation_lists_the_same_codes(table):
+    assert table() in DOCUMENT.read_text()

@@ -1,0 +1,224 @@
+"""The solver against exact solutions, dense matrices and a sparse direct solver."""
+
+import numpy as np
+import pytest
+from scipy.sparse.linalg import spsolve
+
+from fe.element import hex8_stiffness
+from fe.errors import NotConverged, UnsupportedModel
+from fe.numbering import number_voxels
+from fe.operator import stiffness_operator
+from fe.solver import elastic_model, solve
+from fe.workers import Workers
+
+SIZE_MM = (1.5, 0.8, 1.1)
+NU = 0.3
+ROUNDING_64 = 1e-12
+ROUNDING_32 = 1e-5
+
+
+def sponge(seed=0, shape=(7, 9, 300), fraction=0.7):
+    """Modulus of a porous block with runs of all lengths, some longer than the kernel's lanes."""
+    rng = np.random.default_rng(seed)
+    modulus = np.where(rng.random(shape) < fraction, 10 ** rng.uniform(1, 4, shape), 0.0)
+    modulus[2, 3:6] = 5000.0
+    return modulus
+
+
+def cube(n=6, modulus=10_000.0):
+    return np.full((n, n, n), modulus)
+
+
+def node_points(numbering, size_mm=SIZE_MM):
+    """LPS (x, y, z) of nodes, (3, nodes)."""
+    return (numbering.node_places * np.array(size_mm)).T[::-1]
+
+
+def boundary(numbering):
+    places = numbering.node_places
+    return ((places == 0) | (places == np.array(numbering.is_bone.shape))).any(axis=1)
+
+
+def bottom_held(numbering):
+    return np.repeat((numbering.node_places[:, 0] == 0)[None], 3, axis=0)
+
+
+def dense_product(numbering, modulus, x):
+    stiffness = hex8_stiffness(SIZE_MM, NU)
+    nodes = numbering.connectivity()
+    local = x.T[nodes].reshape(-1, 24) @ stiffness * modulus[numbering.is_bone][:, None]
+    out = np.zeros_like(x.T)
+    np.add.at(out, nodes, local.reshape(-1, 8, 3))
+    return out.T
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, ROUNDING_64), (np.float32, ROUNDING_32)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_compiled_product_equals_the_sum_of_element_matrices(dtype, tolerance, threads):
+    modulus = sponge()
+    numbering = number_voxels(modulus > 0)
+    operator = stiffness_operator(numbering, modulus, SIZE_MM, NU, dtype, Workers(threads))
+    x = np.random.default_rng(1).standard_normal((3, numbering.node_count))
+    expected = dense_product(numbering, modulus, x)
+    found = operator.multiply(x.astype(dtype), np.empty((3, numbering.node_count), dtype))
+    np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max())
+
+
+def test_the_assembled_matrix_and_the_diagonal_blocks_agree_with_the_product():
+    modulus = sponge(shape=(4, 5, 6))
+    numbering = number_voxels(modulus > 0)
+    operator = stiffness_operator(numbering, modulus, SIZE_MM, NU)
+    matrix = operator.matrix()
+    x = np.random.default_rng(2).standard_normal((3, numbering.node_count))
+    product = (matrix @ x.T.ravel()).reshape(-1, 3).T
+    np.testing.assert_allclose(
+        operator.multiply(x, np.empty_like(x)), product, atol=ROUNDING_64 * np.abs(product).max()
+    )
+    blocks = operator.diagonal_blocks()
+    dense = matrix.toarray()
+    for node in range(numbering.node_count):
+        block = dense[3 * node : 3 * node + 3, 3 * node : 3 * node + 3]
+        found = blocks[:, node]
+        np.testing.assert_allclose(
+            found, block[[0, 1, 2, 0, 1, 0], [0, 1, 2, 1, 2, 2]], atol=ROUNDING_64 * np.abs(dense).max()
+        )
+
+
+def test_the_result_does_not_depend_on_the_number_of_threads():
+    modulus = sponge(shape=(40, 20, 60))
+    numbering = number_voxels(modulus > 0)
+    x = np.random.default_rng(3).standard_normal((3, numbering.node_count))
+    products = [
+        stiffness_operator(numbering, modulus, SIZE_MM, NU, workers=Workers(threads)).multiply(x, np.empty_like(x))
+        for threads in (1, 2, 5)
+    ]
+    assert (products[0] == products[1]).all()
+    assert (products[0] == products[2]).all()
+
+
+def test_rigid_modes_need_no_force():
+    modulus = sponge()
+    numbering = number_voxels(modulus > 0)
+    operator = stiffness_operator(numbering, modulus, SIZE_MM, NU)
+    points = node_points(numbering)
+    for axis in np.eye(3):
+        translation = np.repeat(axis[:, None], numbering.node_count, axis=1)
+        rotation = np.cross(axis, points.T).T
+        for mode in (translation, rotation):
+            force = operator.multiply(np.ascontiguousarray(mode), np.empty_like(mode))
+            assert np.abs(force).max() < 1e-9 * modulus.max() * np.abs(mode).max()
+
+
+def test_the_stiffness_is_symmetric_and_with_supports_positive_definite():
+    modulus = sponge(shape=(4, 4, 5), fraction=1.0)
+    numbering = number_voxels(modulus > 0)
+    matrix = stiffness_operator(numbering, modulus, SIZE_MM, NU).matrix().toarray()
+    np.testing.assert_allclose(matrix, matrix.T, atol=ROUNDING_64 * matrix.max())
+    free = ~bottom_held(numbering).T.ravel()
+    assert np.linalg.eigvalsh(matrix[np.ix_(free, free)])[0] > 0
+
+
+def test_patch_a_linear_displacement_on_the_boundary_goes_on_inside():
+    modulus = cube(7)
+    numbering = number_voxels(modulus > 0)
+    gradient = np.random.default_rng(4).standard_normal((3, 3)) * 1e-3
+    exact = gradient @ node_points(numbering)
+    held = np.repeat(boundary(numbering)[None], 3, axis=0)
+    model = elastic_model(modulus, SIZE_MM, NU, held)
+    solution = solve(model, np.zeros_like(exact), prescribed_mm=exact, tolerance=1e-11)
+    np.testing.assert_allclose(solution.displacement_mm, exact, atol=1e-10 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize("shape", [(9, 7, 8), (13, 12, 11)])
+def test_the_solution_equals_that_of_a_sparse_direct_solver(shape):
+    modulus = 10 ** np.random.default_rng(5).uniform(2, 4, shape)
+    numbering = number_voxels(modulus > 0)
+    held = bottom_held(numbering)
+    force = np.random.default_rng(6).standard_normal(held.shape)
+    model = elastic_model(modulus, SIZE_MM, NU, held)
+    found = solve(model, force, tolerance=1e-11).displacement_mm
+    free = ~held.T.ravel()
+    matrix = model.operator.matrix()[free][:, free].tocsc()
+    direct = np.zeros(free.size)
+    direct[free] = spsolve(matrix, force.T.ravel()[free])
+    direct = direct.reshape(-1, 3).T
+    assert np.linalg.norm(found - direct) < 1e-8 * np.linalg.norm(direct)
+
+
+def test_the_reactions_balance_the_load_in_force_and_moment():
+    modulus = sponge(7, (12, 10, 11), fraction=1.0)
+    numbering = number_voxels(modulus > 0)
+    held = bottom_held(numbering)
+    force = np.where(held, 0.0, np.random.default_rng(8).standard_normal(held.shape))
+    model = elastic_model(modulus, SIZE_MM, NU, held)
+    solution = solve(model, force, tolerance=1e-9)
+    total = np.where(held, model.forces(solution.displacement_mm), force)
+    scale = np.linalg.norm(force)
+    points = node_points(numbering)
+    assert np.linalg.norm(total.sum(axis=1)) < 1e-7 * scale
+    assert np.linalg.norm(np.cross(points.T, total.T).sum(axis=0)) < 1e-7 * scale * np.abs(points).max()
+
+
+def test_solutions_add_up_and_scale():
+    modulus = sponge(9, (10, 8, 9), fraction=1.0)
+    numbering = number_voxels(modulus > 0)
+    model = elastic_model(modulus, SIZE_MM, NU, bottom_held(numbering))
+    rng = np.random.default_rng(10)
+    f, g = rng.standard_normal((2, 3, numbering.node_count))
+    u, v, w = (solve(model, load, tolerance=1e-11).displacement_mm for load in (f, g, 2 * f - 3 * g))
+    np.testing.assert_allclose(w, 2 * u - 3 * v, atol=1e-8 * np.abs(w).max())
+    stiffer = elastic_model(4 * modulus, SIZE_MM, NU, bottom_held(numbering))
+    np.testing.assert_allclose(solve(stiffer, f, tolerance=1e-11).displacement_mm, u / 4, atol=1e-8 * np.abs(u).max())
+
+
+def test_the_iterations_do_not_grow_with_the_mesh():
+    counts = []
+    for n in (12, 24, 48):
+        z, y, x = (np.indices((n, n, n)) + 0.5) / n - 0.5
+        modulus = np.where(z**2 + y**2 + x**2 < 0.3**2, 10_000.0, 1000.0)
+        numbering = number_voxels(modulus > 0)
+        force = np.zeros((3, numbering.node_count))
+        force[:, numbering.node_places[:, 0] == n] = np.array([[1.0], [0.5], [-2.0]])
+        model = elastic_model(modulus, (48 / n,) * 3, NU, bottom_held(numbering))
+        counts.append(solve(model, force, tolerance=1e-6).iterations)
+    assert max(counts) <= 20
+    assert counts[-1] <= counts[0] + 4
+
+
+def test_a_solve_that_is_cut_short_says_how_far_it_came():
+    modulus = cube(20)
+    modulus[:, ::2] = 1.0
+    numbering = number_voxels(modulus > 0)
+    model = elastic_model(modulus, SIZE_MM, NU, bottom_held(numbering))
+    force = np.ones((3, numbering.node_count))
+    with pytest.raises(NotConverged) as caught:
+        solve(model, force, tolerance=1e-12, max_iterations=2)
+    assert caught.value.iterations == 2
+    assert caught.value.residual > caught.value.tolerance == 1e-12
+
+
+def test_a_load_that_is_not_finite_is_refused():
+    modulus = cube(4)
+    numbering = number_voxels(modulus > 0)
+    model = elastic_model(modulus, SIZE_MM, NU, bottom_held(numbering))
+    with pytest.raises(UnsupportedModel, match="finite"):
+        solve(model, np.full((3, numbering.node_count), np.nan))
+
+
+def test_a_model_that_a_support_fails_to_hold_never_converges():
+    modulus = cube(6)
+    modulus[3] = 0  # the upper half floats
+    numbering = number_voxels(modulus > 0)
+    model = elastic_model(modulus, SIZE_MM, NU, bottom_held(numbering))
+    with pytest.raises(NotConverged):
+        solve(model, np.ones((3, numbering.node_count)))
+
+
+def test_a_model_without_support_or_without_load_is_refused():
+    modulus = cube(4)
+    numbering = number_voxels(modulus > 0)
+    with pytest.raises(UnsupportedModel, match="float"):
+        elastic_model(modulus, SIZE_MM, NU, np.zeros((3, numbering.node_count), dtype=bool))
+    model = elastic_model(modulus, SIZE_MM, NU, bottom_held(numbering))
+    with pytest.raises(UnsupportedModel, match="load"):
+        solve(model, np.zeros((3, numbering.node_count)))
