@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from fe.errors import TrochanterNotFound
-from fe.femur_frame import FemurFrame
+from fe.femur_frame import SHAFT_START, FemurFrame
 from fe.grid import DensityGrid
 from fe.numbering import Numbering
 
@@ -95,7 +95,9 @@ class FemurSettings:
     support_exclusion_mm
         Surface this near to the patch does not count for failure.
     distal_excluded_fraction
-        The lowest part of the model that does not count for failure (CT2S: a third).
+        The lowest part of the model that does not count for failure (CT2S: a third), as far as it is shaft.
+    end_zone_mm
+        Height above the distal end that never counts, whatever it is: the held end disturbs the strains there.
     averaging_radius_mm
         Principal strains are averaged over the surface within this radius (CT2S).
     tension_limit, compression_limit
@@ -112,6 +114,7 @@ class FemurSettings:
     support_depth_mm: float = 4.0
     support_exclusion_mm: float = 8.0
     distal_excluded_fraction: float = 1 / 3
+    end_zone_mm: float = 10.0
     averaging_radius_mm: float = 3.0
     tension_limit: float = 0.0073
     compression_limit: float = 0.0104
@@ -203,7 +206,7 @@ def case_loads(surface: FemurSurface, case: LoadCase, settings: FemurSettings) -
     weights = _cap_weights(surface, direction, settings.cap_half_angle_deg)
     share = np.outer(direction, weights) * settings.applied_load_n
     counts = surface.is_surface_element & ~_near_cap(surface, direction, settings.cap_exclusion_deg)
-    counts &= ~_is_distal(surface.element_points[:, 2], settings.distal_excluded_fraction)
+    counts &= ~_is_distal(surface, settings)
     support_force_n = 0.0
     if case.kind == "fall":
         patch = _support_patch(surface, direction, settings.support_depth_mm)
@@ -236,9 +239,13 @@ def _near_cap(surface: FemurSurface, direction: Doubles, exclusion_deg: float) -
     return on_head & (_angle_from_cap(points, direction) <= exclusion_deg)
 
 
-def _is_distal(height_mm: Doubles, fraction: float) -> Bools:
-    low, high = height_mm.min(), height_mm.max()
-    return np.asarray(height_mm < low + fraction * (high - low))
+def _is_distal(surface: FemurSurface, settings: FemurSettings) -> Bools:
+    """Return the elements too near to the held end: the lowest third, but of a femur cut short never its neck."""
+    height = surface.element_points[:, 2]
+    low, high = height.min(), height.max()
+    shaft_top = -SHAFT_START * surface.frame.head_radius_mm
+    third = low + settings.distal_excluded_fraction * (high - low)
+    return np.asarray(height < max(low + settings.end_zone_mm, min(third, shaft_top)))
 
 
 TROCHANTER_REACH_MM = 30.0

@@ -92,7 +92,7 @@ def _shaft_flags(grid: DensityGrid, frame: FemurFrame) -> Iterator[ModelFlag]:
         "short_shaft",
         f"The femur reaches {below_mm:.0f} mm below the centre of its head; {wanted_mm:.0f} mm are needed to see the "
         "shaft's axis. Load directions follow the scan's long axis instead, and the held end lies close to the neck: "
-        "stance strength comes out too high.",
+        "the strengths come out too high.",
         (("bone_below_head_mm", below_mm), ("wanted_mm", wanted_mm)),
     )
 
@@ -128,7 +128,7 @@ def _element_flags(grid: DensityGrid, modulus_mpa: NDArray[np.float64], law: Mod
     if grid.islands:
         yield ModelFlag(
             "islands_dropped",
-            f"{grid.islands} parts of the mask ({grid.dropped_elements} elements) touch the femur nowhere and were left "
+            f"{grid.islands} parts of the mask ({grid.dropped_elements} elements) do not touch the femur and were left "
             "out.",
             (("islands", float(grid.islands)), ("elements", float(grid.dropped_elements))),
         )

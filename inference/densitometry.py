@@ -244,8 +244,7 @@ def _vertebra(volume: Volume, mask: Mask, record: CalibrationRecord, key: str) -
     if dense > MAX_DENSE_FRACTION:
         sentence = (
             f"{BY_KEY[key].name}: {100 * dense:.1f} percent of the trabecular core is denser than "
-            f"{DENSE_HU:g} HU; "
-            f"expected at most {100 * MAX_DENSE_FRACTION:g} percent."
+            f"{DENSE_HU:g} HU; expected at most {100 * MAX_DENSE_FRACTION:g} percent."
         )
         flags = (*flags, QualityFlag("uneven_core", key, sentence, (("dense_fraction", dense),)))
     return measured, flags
@@ -262,8 +261,7 @@ def _femur(volume: Volume, mask: Mask, record: CalibrationRecord, key: str) -> O
     if found[1] == "proximal_femur" and measured is not None:
         sentence = (
             f"{name}: the neck is cut by the scan or was not recognised; the density is that of the "
-            "proximal femur "
-            "as far as the scan shows it, and compares only with scans that end alike."
+            "proximal femur as far as the scan shows it, and compares only with scans that end alike."
         )
         flags = (*flags, QualityFlag("neck_not_whole", key, sentence))
     return measured, flags
@@ -284,8 +282,7 @@ def _measured(
         return _Measured(key, region, voi, hu, record, other_hu_means, volume_mm3), ()
     sentence = (
         f"{BY_KEY[key].name}: the region to measure holds {volume_mm3:.0f} mm3 in {hu.size} voxels; "
-        "expected at "
-        f"least {least_mm3:g} mm3 and {MIN_REGION_VOXELS} voxels."
+        f"expected at least {least_mm3:g} mm3 and {MIN_REGION_VOXELS} voxels."
     )
     evidence = (("voi_volume_mm3", volume_mm3), ("voi_voxels", float(hu.size)))
     return None, (QualityFlag("voi_too_small", key, sentence, evidence),)

@@ -191,8 +191,7 @@ def _check_kind(datasets: Sequence[Dataset]) -> None:
     if others:
         raise NotCt(
             f"Found {others} of {len(datasets)} objects that are not CT images; expected CT or Enhanced CT "
-            "Image "
-            "Storage only. Send the CT series alone."
+            "Image Storage only. Send the CT series alone."
         )
     scouts = sum(1 for dataset in datasets if "LOCALIZER" in image_type(dataset))
     if scouts:
@@ -250,8 +249,7 @@ def _vector(holder: Dataset | None, keyword: str, count: int, where: str) -> NDA
     if numbers.shape != (count,) or not np.isfinite(numbers).all():
         raise MissingGeometry(
             f"Found no usable {keyword} in {where}; expected {count} numbers. Without them sides and "
-            "levels are "
-            "unknown: export the series again with its geometry."
+            "levels are unknown: export the series again with its geometry."
         )
     return numbers
 
@@ -281,7 +279,6 @@ def _rescale(holder: Dataset | None, where: str) -> tuple[float, float]:
     if kind and kind[0].upper() not in HOUNSFIELD_TYPES:
         raise UnsupportedPixels(
             f"Found rescale type {kind[0][:16]} in {where}; expected HU. Material maps of a dual-energy "
-            "scan are "
-            "not CT numbers: send the mixed or monoenergetic images."
+            "scan are not CT numbers: send the mixed or monoenergetic images."
         )
     return slope, intercept

@@ -35,23 +35,37 @@ def check_pixels(dataset: Dataset, where: str) -> None:
     UnsupportedPixels
         If the pixels are not one-channel integers of 8 or 16 bits, or no decoder is installed.
     """
-    layout = (
-        int(dataset.get("SamplesPerPixel", 1)),
-        int(dataset.get("BitsAllocated", 0)),
-        str(dataset.get("PhotometricInterpretation", "")),
-    )
-    stored, high = int(dataset.get("BitsStored", 0)), int(dataset.get("HighBit", -1))
-    if layout[0] != 1 or layout[1] not in (8, 16) or layout[2] != "MONOCHROME2" or high != stored - 1:
-        raise UnsupportedPixels(
-            f"Found pixels of {layout[0]} samples, {layout[1]} bits, {layout[2][:16]!r}, high bit {high} "
-            f"in {where}; "
-            "expected one sample of 8 or 16 bits, MONOCHROME2, high bit = bits stored - 1 (PS3.3 C.8.2.1)."
-        )
+    _check_layout(dataset, where)
     syntax = transfer_syntax(dataset)
     if syntax.is_compressed and not syntax.is_deflated:
         _check_decoder(syntax, where)
     else:
         _check_length(dataset, where)
+
+
+def _check_layout(dataset: Dataset, where: str) -> None:
+    """Refuse pixels that are not those of a CT Image (PS3.3 C.8.2.1)."""
+    rows, columns, samples, allocated, stored, high = (
+        int(dataset.get(keyword) or 0)
+        for keyword in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit")
+    )
+    photometric = str(dataset.get("PhotometricInterpretation", ""))[:16]
+    is_usual = (
+        rows > 0
+        and columns > 0
+        and samples == 1
+        and allocated in (8, 16)
+        and 0 < stored <= allocated
+        and high == stored - 1
+        and photometric == "MONOCHROME2"
+        and dataset.get("PixelRepresentation") in (0, 1)
+    )
+    if not is_usual:
+        raise UnsupportedPixels(
+            f"Found {rows}x{columns} pixels of {samples} samples, {allocated} bits, {stored} stored, high bit "
+            f"{high}, {photometric or 'no photometric interpretation'} in {where}; expected one sample of 8 or 16 "
+            "bits, high bit = bits stored - 1, MONOCHROME2. Send the scanner's own images."
+        )
 
 
 def transfer_syntax(dataset: Dataset) -> UID:
@@ -146,8 +160,7 @@ def _check_decoder(syntax: UID, where: str) -> None:
     if not available:
         raise UnsupportedPixels(
             f"Found {syntax.name} compression in {where}, for which no decoder is installed; expected "
-            "uncompressed, "
-            "RLE, JPEG-LS or JPEG 2000. Ask the sender to send uncompressed images."
+            "uncompressed, RLE, JPEG-LS or JPEG 2000. Ask the sender to send uncompressed images."
         )
 
 

@@ -99,8 +99,7 @@ def _check_one_origin(datasets: Sequence[Dataset]) -> None:
     if len(patients) > 1:
         raise MixedPatients(
             f"Found images of {len(patients)} different patients in one series; expected one. Nothing was "
-            "computed: "
-            "have the series corrected at its source."
+            "computed: have the series corrected at its source."
         )
     for name, values in _origins(datasets).items():
         if len(values) > 1:
@@ -159,6 +158,5 @@ def _check_header_tilt(frames: Sequence[Frame]) -> None:
         if stated_deg > HEADER_TILT_TOLERANCE_DEG and shown_deg < HEADER_TILT_TOLERANCE_DEG:
             raise GantryTilt(
                 f"Found a gantry tilt of {stated_deg:.1f} degrees in the header of slices that say they "
-                "are not "
-                "tilted; expected no tilt. Send a reconstruction without tilt."
+                "are not tilted; expected no tilt. Send a reconstruction without tilt."
             )

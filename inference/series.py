@@ -142,8 +142,7 @@ def choose_series(series: Mapping[str, Sequence[Dataset]]) -> SeriesChoice:
         return SeriesChoice(
             None,
             f"None of the {len(outcomes)} series is an axial CT that can be analysed; expected one of at "
-            "most "
-            f"{COARSE_VOXEL_MM:g} mm spacing that shows a hip or a spine.",
+            f"most {COARSE_VOXEL_MM:g} mm spacing that shows a hip or a spine.",
             rejections,
         )
     best = min(sorted(candidates, key=lambda one: one.uid), key=lambda one: tuple(-value for value in one.rank))

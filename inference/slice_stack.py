@@ -100,8 +100,7 @@ def _check_duplicates(heights: NDArray[np.float64]) -> None:
     if doubles.size:
         raise DuplicateSlices(
             f"Found {doubles.size} slices at a position that another slice has, at {_listed(doubles)}; "
-            "expected one "
-            "slice at every position. Send one phase, or one reconstruction, in a series."
+            "expected one slice at every position. Send one phase, or one reconstruction, in a series."
         )
 
 
@@ -127,16 +126,14 @@ def _check_gaps(heights: NDArray[np.float64]) -> None:
     if odd.any():
         raise IrregularSpacing(
             f"Found slice distances from {gaps.min():.3f} to {gaps.max():.3f} mm, usually {usual:.3f} mm, "
-            "irregular "
-            f"after {_listed(heights[:-1][odd])}; expected one distance within {tolerance:.3f} mm. "
+            f"irregular after {_listed(heights[:-1][odd])}; expected one distance within {tolerance:.3f} mm. "
             "Send one reconstruction with constant spacing."
         )
     missing = int(steps.sum()) - len(gaps)
     if missing:
         raise MissingSlices(
             f"Found {missing} slices missing after {_listed(heights[:-1][steps > 1])} along the slice "
-            "normal; "
-            f"expected a slice every {usual:.3f} mm, {len(heights) + missing} in all. Send the missing "
+            f"normal; expected a slice every {usual:.3f} mm, {len(heights) + missing} in all. Send the missing "
             "slices."
         )
 

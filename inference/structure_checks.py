@@ -156,8 +156,7 @@ def cement(volume: Volume, mask: Mask, key: str) -> QualityFlag | None:
         "metal",
         key,
         f"{BY_KEY[key].name}: a filling of {largest_mm3 / 1000:.1f} cm3 denser than {CEMENT_HU:g} HU deep "
-        "inside the "
-        "body (cement, or dense sclerosis); expected cancellous bone.",
+        "inside the body (cement, or dense sclerosis); expected cancellous bone.",
         (("filling_mm3", largest_mm3),),
     )
 
@@ -244,9 +243,8 @@ def _metal_elsewhere(volume: Volume, flags: list[QualityFlag]) -> list[QualityFl
         QualityFlag(
             "metal_elsewhere",
             STUDY,
-            f"The scan holds {metal_mm3 / 1000:.1f} cm3 denser than {METAL_HU:g} HU, {where}; streaks may "
-            "reach "
-            "other bones.",
+            f"The scan holds {metal_mm3 / 1000:.1f} cm3 denser than {METAL_HU:g} HU, {where}: metal, "
+            "or undiluted contrast. Its streaks may reach other bones.",
             (("metal_mm3", metal_mm3),),
         )
     ]

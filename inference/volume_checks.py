@@ -253,8 +253,7 @@ def air_gaps(volume: Volume) -> QualityFlag | None:
         "air_gaps",
         STUDY,
         f"{gaps} thin planes of air cut through the body, the widest through {100 * widest:.0f} percent of "
-        "it; "
-        "expected none. This is a phantom built of slabs, or slices are damaged.",
+        "it; expected none. This is a phantom built of slabs, or slices are damaged.",
         (("gaps", float(gaps)), ("widest_fraction", widest)),
     )
 

@@ -265,10 +265,14 @@ def _interval(measurement: Measurement) -> str:
 
 
 def all_findings(report: Report) -> tuple[Finding, ...]:
-    """Return every flag of the study and of its groups once, those that forbid a number first."""
-    found = [*report.findings, *(finding for group in report.groups for finding in group.findings)]
-    unique = tuple(dict.fromkeys(found))
-    return tuple(sorted(unique, key=lambda finding: not finding.forbids))
+    """Return every flag of the study and of its groups once, those that forbid a number first.
+
+    A flag that both state on one subject is taken as the study states it.
+    """
+    unique: dict[tuple[str, str, str], Finding] = {}
+    for finding in (*report.findings, *(finding for group in report.groups for finding in group.findings)):
+        unique.setdefault((finding.code, finding.subject, finding.sentence), finding)
+    return tuple(sorted(unique.values(), key=lambda finding: not finding.forbids))
 
 
 def _findings(paper: Paper, report: Report) -> None:

@@ -5,10 +5,9 @@ import argparse
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from sqlalchemy import select
 
 from dicom_node.db.models import Peer
-from dicom_node.db.peers import add_peer, all_peers, remove_peer
+from dicom_node.db.peers import add_peer, all_peers, find_peer, remove_peer
 from dicom_node.db.session import open_databases, prepare_databases, transaction
 from dicom_node.errors import ConfigurationError
 from dicom_node.net.scu import Address, echo, send_files
@@ -67,7 +66,5 @@ def send(settings: Settings, options: argparse.Namespace, console: Console) -> N
 
 def _address(settings: Settings, name: str) -> Address:
     with transaction(open_databases(settings).hospital) as session:
-        peer = session.scalar(select(Peer).where(Peer.name == name))
-    if peer is None:
-        raise ConfigurationError(f"There is no peer named {name}; osteonode peer list shows them.")
+        peer = find_peer(session, name)
     return Address(peer.ae_title, peer.host, peer.port, settings.ae_title)

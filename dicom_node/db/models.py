@@ -69,7 +69,7 @@ class Hospital(DeclarativeBase):
 
 
 class Peer(Hospital):
-    """A remote application entity."""
+    """A remote application entity. A removed one stays for the deliveries it was given."""
 
     __tablename__ = "peers"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -79,6 +79,7 @@ class Peer(Hospital):
     port: Mapped[int] = mapped_column(CheckConstraint("port BETWEEN 1 AND 65535", name="port"))
     may_send: Mapped[bool]
     receives_results: Mapped[bool]
+    is_removed: Mapped[bool] = mapped_column(default=False)
 
 
 class Instance(Hospital):

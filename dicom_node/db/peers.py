@@ -9,44 +9,58 @@ from dicom_node.errors import ConfigurationError
 
 def all_peers(session: Session) -> list[Peer]:
     """Every peer, by name."""
-    return list(session.scalars(select(Peer).order_by(Peer.name)))
+    return list(session.scalars(select(Peer).where(~Peer.is_removed).order_by(Peer.name)))
 
 
-def sender_titles(session: Session) -> list[str]:
-    """AE titles that may send."""
-    return list(session.scalars(select(Peer.ae_title).where(Peer.may_send).order_by(Peer.ae_title)))
-
-
-def add_peer(session: Session, peer: Peer) -> Peer:
-    """Add a peer.
-
-    Raises
-    ------
-    ConfigurationError
-        When its name or AE title is taken.
-    """
-    taken = session.scalar(select(Peer).where((Peer.name == peer.name) | (Peer.ae_title == peer.ae_title)))
-    if taken is not None:
-        raise ConfigurationError(
-            f"A peer named {taken.name} with AE title {taken.ae_title} exists already; names and AE titles are unique."
-        )
-    session.add(peer)
-    session.flush()
-    return peer
-
-
-def remove_peer(session: Session, name: str) -> None:
-    """Remove a peer by name.
+def find_peer(session: Session, name: str) -> Peer:
+    """Return a peer by name.
 
     Raises
     ------
     ConfigurationError
         When there is no such peer.
     """
-    peer = session.scalar(select(Peer).where(Peer.name == name))
+    peer = session.scalar(select(Peer).where(Peer.name == name, ~Peer.is_removed))
     if peer is None:
-        raise ConfigurationError(f"There is no peer named {name}.")
-    session.delete(peer)
+        raise ConfigurationError(f"There is no peer named {name}; osteonode peer list shows them.")
+    return peer
+
+
+def sender_titles(session: Session) -> list[str]:
+    """AE titles that may send."""
+    return [peer.ae_title for peer in all_peers(session) if peer.may_send]
+
+
+def add_peer(session: Session, peer: Peer) -> Peer:
+    """Add a peer; one with the name or AE title of a removed peer takes its place.
+
+    Raises
+    ------
+    ConfigurationError
+        When its name or AE title is taken.
+    """
+    for taken in session.scalars(select(Peer).where((Peer.name == peer.name) | (Peer.ae_title == peer.ae_title))):
+        if not taken.is_removed:
+            raise ConfigurationError(
+                f"A peer named {taken.name} with AE title {taken.ae_title} exists already; "
+                "names and AE titles are unique."
+            )
+        taken.name, taken.ae_title = f"removed {taken.id}", f"-{taken.id}"
+    session.flush()
+    session.add(peer)
+    session.flush()
+    return peer
+
+
+def remove_peer(session: Session, name: str) -> None:
+    """Remove a peer by name; what it was sent stays on record.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no such peer.
+    """
+    find_peer(session, name).is_removed = True
 
 
 def destinations(session: Session, senders: set[str]) -> list[Peer]:

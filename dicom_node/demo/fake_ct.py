@@ -209,7 +209,9 @@ def _add_nested_identity(ds: Dataset, patient: FakePatient, seed: str) -> None:
     ds.RequestAttributesSequence = [request]
     block = ds.private_block(0x0009, "OSTEODEMO SITE", create=True)
     block.add_new(0x01, "LO", patient.name.replace("^", " "))
-    block.add_new(0x02, "UN", f"{patient.patient_id} ".encode()[: len(patient.patient_id) + len(patient.patient_id) % 2])
+    block.add_new(
+        0x02, "UN", f"{patient.patient_id} ".encode()[: len(patient.patient_id) + len(patient.patient_id) % 2]
+    )
     nested = Dataset()
     nested.PatientComments = patient.comment
     block.add_new(0x03, "SQ", [nested])

@@ -31,6 +31,8 @@ class Outbox:
             delivery.attempts += 1
             peer = session.get_one(Peer, delivery.peer_id)
             pending = {self.folder / row.path: row.sop_instance_uid for row in unreceipted(session, delivery_id)}
+        if peer.is_removed:
+            return self._set(delivery_id, "FAILED", "The peer was removed.", "failed")
         address = Address(peer.ae_title, peer.host, peer.port, self.ae_title)
         try:
             if pending:

@@ -85,7 +85,9 @@ def headline(findings: Findings) -> str:
             f"Mean trabecular vBMD of {levels}: {findings.lumbar.vbmd_mg_per_cm3:.0f} mg/cm3{uncalibrated}{category}."
         )
     else:
-        levels = [f"{one.structure} {one.vbmd_mg_per_cm3:.0f}" for one in findings.densities if one.structure in VERTEBRAE]
+        levels = [
+            f"{one.structure} {one.vbmd_mg_per_cm3:.0f}" for one in findings.densities if one.structure in VERTEBRAE
+        ]
         if levels:
             said.append(f"Trabecular vBMD: {', '.join(levels)} mg/cm3{uncalibrated}; no L1-L2 mean.")
     for key, strength in findings.strengths.items():
@@ -257,4 +259,3 @@ def _summary(strength: FemurStrength) -> dict[str, Any]:
         "frame": asdict(strength.frame),
         "cases": [asdict(case) for case in strength.cases],
     }
-

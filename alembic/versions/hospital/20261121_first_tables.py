@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "b14d56113012"
+revision = "2aa4f02cdac2"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -40,6 +40,7 @@ def upgrade() -> None:
         sa.Column("port", sa.Integer(), nullable=False),
         sa.Column("may_send", sa.Boolean(), nullable=False),
         sa.Column("receives_results", sa.Boolean(), nullable=False),
+        sa.Column("is_removed", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_peers")),
         sa.UniqueConstraint("ae_title", name=op.f("uq_peers_ae_title")),
         sa.UniqueConstraint("name", name=op.f("uq_peers_name")),
@@ -105,10 +106,7 @@ def upgrade() -> None:
         sa.Column("status", sa.Integer(), nullable=False),
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
-            ["delivery_id"],
-            ["deliveries.id"],
-            name=op.f("fk_receipts_delivery_id_deliveries"),
-            ondelete="CASCADE",
+            ["delivery_id"], ["deliveries.id"], name=op.f("fk_receipts_delivery_id_deliveries"), ondelete="CASCADE"
         ),
         sa.ForeignKeyConstraint(
             ["sop_instance_uid"],

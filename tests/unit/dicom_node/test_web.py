@@ -58,6 +58,21 @@ def test_a_peer_is_added_listed_and_removed(client: TestClient) -> None:
     assert client.get("/api/peers").json() == []
 
 
+def test_a_peer_with_deliveries_is_removed_and_its_deliveries_stay(
+    client: TestClient, databases: Databases, make_job: Callable[..., str]
+) -> None:
+    job_id = make_job()
+    peer_id = client.post("/api/peers", json=PEER).json()["id"]
+    with transaction(databases.hospital) as session:
+        session.add(
+            Delivery(job_id=job_id, peer_id=peer_id, state="SENT", attempts=1, sentence="", updated_at=clock.now())
+        )
+    assert client.delete("/api/peers/Main PACS").status_code == 204
+    assert client.get("/api/peers").json() == []
+    assert client.get("/api/jobs").json()[0]["deliveries"][0]["state"] == "SENT"
+    assert client.post("/api/peers", json=PEER).status_code == 201
+
+
 def test_an_ae_title_is_taken_once(client: TestClient) -> None:
     client.post("/api/peers", json=PEER)
     answer = client.post("/api/peers", json={**PEER, "name": "Other"})

@@ -1,3 +1,5 @@
+"""The brick's stiffness against its definition."""
+
 import numpy as np
 import pytest
 

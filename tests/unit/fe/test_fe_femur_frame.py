@@ -1,3 +1,5 @@
+"""Landmarks and axes of synthetic femurs."""
+
 import numpy as np
 import pytest
 

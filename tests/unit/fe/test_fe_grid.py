@@ -1,3 +1,5 @@
+"""Resampling of density and mask to elements."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Density laws against their published numbers."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""What a femur strength carries, and what it refuses."""
+
 from dataclasses import replace
 
 import numpy as np

@@ -31,6 +31,7 @@ def hip_phantom(
     step_mm: float = 2.5,
     sides: tuple[str, ...] = ("right", "left"),
     trochanter_of: tuple[str, ...] = ("right", "left"),
+    bridge_radius_mm: float = 0.0,
 ) -> Phantom:
     """Build a pelvis in a body on a table.
 
@@ -42,6 +43,8 @@ def hip_phantom(
         Hips that exist.
     trochanter_of
         Femurs that go on beyond their head.
+    bridge_radius_mm
+        Radius of a rod of bone from trochanter to iliac blade; none if 0.
     """
     low, high = ORIGIN_MM, np.array([200.0, 135.0, 112.0])
     x, y, z = (np.arange(start, stop, step_mm, dtype=np.float32) for start, stop in zip(low, high, strict=True))
@@ -58,6 +61,9 @@ def hip_phantom(
         _paint(hu, labels, femur, 2.5, BY_KEY[f"femur_{side}"].value)
         shaft = (labels == BY_KEY[f"femur_{side}"].value) & (femur < -5.0) & (local[2] < -45.0)
         hu[shaft] = MARROW_HU
+        if bridge_radius_mm > 0:
+            bridge = _rod(local, (48.0, 5.0, -15.0), (0.0, 5.0, 75.0), bridge_radius_mm) < 0
+            hu[bridge & (labels == 0)] = CANCELLOUS_HU
     labels[labels == BY_KEY["sacrum"].value] = 0
     hu = ndimage.gaussian_filter(hu, 0.8 / step_mm)
     affine = np.eye(4)

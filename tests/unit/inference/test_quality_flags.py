@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 import inference
-
 from inference.quality import (
     FLAGS,
     STUDY,

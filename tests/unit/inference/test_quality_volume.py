@@ -89,7 +89,7 @@ def test_header_text_that_is_not_ascii_does_not_reach_a_sentence() -> None:
         lambda hu: np.full_like(hu, -1024),
         lambda hu: np.where(hu > -500, 1500, hu),
     ],
-    ids=["no intercept", "shifted", "half the slope", "nine tenths of the slope", "no air", "nothing at all", "only metal"],
+    ids=["no intercept", "shifted", "half slope", "nine tenths", "no air", "nothing at all", "only metal"],
 )
 def test_values_off_the_hounsfield_scale_are_flagged(spoil) -> None:  # type: ignore[no-untyped-def]
     assert "implausible_hu" in codes(make_volume(spoil(make_body()), **PLAIN))

@@ -272,6 +272,8 @@ def test_cut_off_pixel_data_are_refused_with_both_lengths() -> None:
         ({"RescaleType": "MGML"}, "rescale type MGML"),
         ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "3 samples"),
         ({"HighBit": 11}, "high bit 11"),
+        ({"BitsStored": 0, "HighBit": 0}, "0 stored"),
+        ({"PixelRepresentation": None}, "expected one sample"),
     ],
 )
 def test_pixels_that_are_no_hu_are_refused(changes: dict[str, object], words: str) -> None:
@@ -310,3 +312,15 @@ def test_datasets_without_file_meta_are_read_as_little_endian() -> None:
     for dataset in series:
         del dataset.file_meta
     assert np.array_equal(volume_from_datasets(series).hu, hu)
+
+
+@pytest.mark.parametrize("value", ["NONE", "", None])
+def test_an_agent_that_was_not_given_is_no_contrast(value: str | None) -> None:
+    series = make_series(anatomy(), ContrastBolusAgent="x")
+    for dataset in series:
+        dataset.ContrastBolusAgent = value
+    assert volume_from_datasets(series).acquisition.contrast_agent == ""
+
+
+def test_a_volume_does_not_show_its_uids_when_printed() -> None:
+    assert "2.25" not in repr(volume_from_datasets(make_series(anatomy())))

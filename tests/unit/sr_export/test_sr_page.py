@@ -137,7 +137,8 @@ def test_printed_values_have_the_decimals_of_their_concept():
 
 def test_what_forbids_a_number_comes_first_and_nothing_twice():
     report = make_report()
-    doubled = replace(report, findings=(*report.findings, *report.findings))
+    repeated = replace(report.groups[2], findings=(replace(report.findings[0], forbids=False),))
+    doubled = replace(report, findings=(*report.findings, *report.findings), groups=(*report.groups, repeated))
     found = all_findings(doubled)
     assert found[0].code == "metal"
     assert len(found) == len(set(found)) == 3
