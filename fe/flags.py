@@ -91,8 +91,8 @@ def _shaft_flags(grid: DensityGrid, frame: FemurFrame) -> Iterator[ModelFlag]:
     yield ModelFlag(
         "short_shaft",
         f"The femur reaches {below_mm:.0f} mm below the centre of its head; {wanted_mm:.0f} mm are needed to see the "
-        "shaft's axis. Load directions follow the scan's long axis instead, and the held end lies close to the neck: "
-        "the strengths come out too high.",
+        "shaft's axis. Load directions follow the scan's long axis instead, the held end lies close to the neck, and a "
+        "weaker place below the cut is not seen: the strengths tend to come out too high.",
         (("bone_below_head_mm", below_mm), ("wanted_mm", wanted_mm)),
     )
 

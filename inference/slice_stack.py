@@ -133,8 +133,7 @@ def _check_gaps(heights: NDArray[np.float64]) -> None:
     if missing:
         raise MissingSlices(
             f"Found {missing} slices missing after {_listed(heights[:-1][steps > 1])} along the slice "
-            f"normal; expected a slice every {usual:.3f} mm, {len(heights) + missing} in all. Send the missing "
-            "slices."
+            f"normal; expected a slice every {usual:.3f} mm, {len(heights) + missing} in all. Send them."
         )
 
 

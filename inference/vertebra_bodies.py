@@ -37,6 +37,9 @@ CANAL_CLEARANCE_MM = 4.0
 FORBIDDEN_HU = -1000.0
 """Drop given to where the wall must not be."""
 
+PASSED_DROP_HU, PASSED_MM = 40.0, 4.0
+"""A drop above this, at least so far inside, is a wall already passed; marrow averages to less. [m] assumption."""
+
 WALL_MAX_SLOPE_STEPS = 2
 """Largest change of radius between neighbouring angles in the template, in samples. [m] assumption."""
 
@@ -199,8 +202,16 @@ def _radii() -> NDArray[np.float64]:
 
 
 def _template(drops: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Radius (mm) for every angle: the closed line with the largest mean drop. ``drops`` is (angle, radius)."""
-    return _radii()[_closed_lines(drops[None], WALL_MAX_SLOPE_STEPS)[0]]
+    """Radius (mm) for every angle: the closed line with the largest drop that passed no wall before.
+
+    ``drops`` is (angle, radius), HU. Without the second condition an enhanced aorta or a rib beside the body
+    would be taken for its wall.
+    """
+    steps = int(PASSED_MM / SAMPLE_MM)
+    passed = np.zeros_like(drops)
+    passed[:, steps:] = np.maximum.accumulate(drops, axis=1)[:, :-steps]
+    gain = drops - np.clip(passed - PASSED_DROP_HU, 0, None)
+    return _radii()[_closed_lines(gain[None], WALL_MAX_SLOPE_STEPS)[0]]
 
 
 def _closed_lines(gain: NDArray[np.float64], max_slope: int) -> NDArray[np.int64]:

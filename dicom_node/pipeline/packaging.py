@@ -16,8 +16,8 @@ from dicom_node.errors import JobFailed
 from dicom_node.pipeline.report_files import load_report
 from dicom_node.pipeline.validators import validate
 from dicom_node.storage.files import write_durably
-from sr_export.errors import ExportError
 from sr_export import ResultSet, build_results, check_results
+from sr_export.errors import ExportError
 
 
 @dataclass(frozen=True, slots=True)

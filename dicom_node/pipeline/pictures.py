@@ -28,7 +28,7 @@ def pictures_of(findings: "Findings") -> Iterator[Picture]:
         yield Picture(
             "regions_coronal",
             "Segmented bones",
-            "Coronal section, patient's right on the left of the picture.",
+            "Coronal section; patient's right on the left.",
             draw_regions(upright.hu, bones, upright.spacing_mm, "coronal"),
         )
     cores = [
@@ -39,8 +39,8 @@ def pictures_of(findings: "Findings") -> Iterator[Picture]:
     if cores:
         yield Picture(
             "spine_sagittal",
-            "Trabecular volumes of interest",
-            "Sagittal section, front on the left of the picture.",
+            "Trabecular cores",
+            "Volumes of interest, sagittal; front on the left.",
             draw_regions(upright.hu, cores, upright.spacing_mm, "sagittal"),
         )
     yield from _strain_pictures(findings)

@@ -4,9 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from dicom_node import __version__
 from dicom_node.pipeline.cases import CASE_CONCEPTS, CASE_NAMES
 from dicom_node.pipeline.pictures import pictures_of
@@ -68,7 +65,7 @@ def report_from(findings: Findings, tools: "Tools") -> tuple[Report, dict[str, A
         algorithms=tuple(_algorithms(findings, tools)),
         equipment=Equipment("OsteoNode", "osteonode", __version__, tools.serial_number),
         technical=tuple(_technical(findings.volume)),
-        limits=LIMITS,
+        limits=(*LIMITS, *_no_category(findings.lumbar)),
         pictures=tuple(pictures_of(findings)),
     )
     return report, {"computation": _computation(findings)}
@@ -85,11 +82,11 @@ def headline(findings: Findings) -> str:
             f"Mean trabecular vBMD of {levels}: {findings.lumbar.vbmd_mg_per_cm3:.0f} mg/cm3{uncalibrated}{category}."
         )
     else:
-        levels = [
+        singles = [
             f"{one.structure} {one.vbmd_mg_per_cm3:.0f}" for one in findings.densities if one.structure in VERTEBRAE
         ]
-        if levels:
-            said.append(f"Trabecular vBMD: {', '.join(levels)} mg/cm3{uncalibrated}; no L1-L2 mean.")
+        if singles:
+            said.append(f"Trabecular vBMD: {', '.join(singles)} mg/cm3{uncalibrated}; no L1-L2 mean.")
     for key, strength in findings.strengths.items():
         loads = ", ".join(f"{CASE_NAMES[case.name]} {round(case.failure_load_n, -1):.0f} N" for case in strength.cases)
         said.append(f"{BY_KEY[key].name} strength: {loads}{uncalibrated}.")
@@ -112,15 +109,26 @@ def forbidding_sentences(flags: Sequence[QualityFlag]) -> str:
     return " ".join(flag.sentence for flag in forbidding)
 
 
+def _no_category(lumbar: LumbarMean | None) -> tuple[str, ...]:
+    """Say why a lumbar mean has no category."""
+    return (lumbar.no_category_because,) if lumbar and lumbar.no_category_because else ()
+
+
 def _regions(findings: Findings) -> Iterator[Region]:
     """Bones that were found, then the volumes of interest."""
     for structure in STRUCTURES:
-        mask = findings.segmentation.labels == structure.value
-        if mask.any():
-            yield Region(structure.key, structure.name, anatomy_of(structure.key), structure.laterality, mask)
+        region = _bone(findings, structure.key)
+        if region.mask.any():
+            yield region
     for density in findings.densities:
         if density.structure in VERTEBRAE:
             yield _voi(density)
+
+
+def _bone(findings: Findings, key: str) -> Region:
+    structure = BY_KEY[key]
+    mask = findings.segmentation.labels == structure.value
+    return Region(key, structure.name, anatomy_of(key), structure.laterality, mask)
 
 
 def _voi(density: Density) -> Region:
@@ -142,11 +150,11 @@ def _groups(findings: Findings) -> Iterator[Group]:
     for density in findings.densities:
         if density.structure in VERTEBRAE:
             yield _vertebra_group(density)
-    densities = {density.structure: density for density in findings.densities}
     for key in FEMURS:
-        if key in findings.strengths or key in densities:
-            mask = findings.segmentation.labels == BY_KEY[key].value
-            yield _femur_group(key, mask, densities.get(key), findings.strengths.get(key))
+        region = _bone(findings, key)
+        if key in findings.strengths:
+            yield _strength_group(region, findings.strengths[key])
+        yield from (_femur_density_group(region, one) for one in findings.densities if one.structure == key)
 
 
 def _lumbar_group(lumbar: LumbarMean) -> Group:
@@ -170,7 +178,7 @@ def _vertebra_group(density: Density) -> Group:
         laterality="",
         algorithm=DENSITOMETRY,
         measurements=(
-            Measurement("trabecular_vbmd", density.vbmd_mg_per_cm3, density.low_mg_per_cm3, density.high_mg_per_cm3),
+            _vbmd("trabecular_vbmd", density),
             Measurement("mean_hu", density.hu_mean),
             Measurement("voi_volume", density.volume_mm3),
         ),
@@ -178,22 +186,36 @@ def _vertebra_group(density: Density) -> Group:
     )
 
 
-def _femur_group(key: str, mask: NDArray[np.bool_], density: Density | None, strength: FemurStrength | None) -> Group:
-    structure = BY_KEY[key]
-    cases = strength.cases if strength else ()
-    measurements = [Measurement(CASE_CONCEPTS[case.name], case.failure_load_n) for case in cases]
-    if density is not None:
-        measurements.append(Measurement("integral_vbmd", density.vbmd_mg_per_cm3))
+def _femur_density_group(region: Region, density: Density) -> Group:
+    is_neck = density.region == "femoral_neck"
     return Group(
-        key=key,
-        name=structure.name,
+        key=f"{region.key}_density",
+        name=f"{region.name}, {'neck' if is_neck else 'proximal'} density",
         structure="femur",
-        laterality=structure.laterality,
-        algorithm=STRENGTH if strength else DENSITOMETRY,
-        measurements=tuple(measurements),
-        region=Region(key, structure.name, "femur", structure.laterality, mask),
-        findings=tuple(Finding(flag.code, key, flag.sentence) for flag in (strength.flags if strength else ())),
+        laterality=region.laterality,
+        algorithm=DENSITOMETRY,
+        measurements=(_vbmd("neck_integral_vbmd" if is_neck else "integral_vbmd", density),),
+        region=region,
     )
+
+
+def _strength_group(region: Region, strength: FemurStrength) -> Group:
+    return Group(
+        key=region.key,
+        name=f"{region.name} strength",
+        structure="femur",
+        laterality=region.laterality,
+        algorithm=STRENGTH,
+        measurements=tuple(Measurement(CASE_CONCEPTS[case.name], case.failure_load_n) for case in strength.cases),
+        region=region,
+        findings=tuple(Finding(flag.code, region.key, flag.sentence) for flag in strength.flags),
+    )
+
+
+def _vbmd(concept: str, density: Density) -> Measurement:
+    """Return a density; its interval is how far the depth of the region moves it, where the region has a depth."""
+    value, low, high = density.vbmd_mg_per_cm3, density.low_mg_per_cm3, density.high_mg_per_cm3
+    return Measurement(concept, value) if low == high else Measurement(concept, value, low, high)
 
 
 def _finding(flag: QualityFlag) -> Finding:
@@ -221,14 +243,20 @@ def _algorithms(findings: Findings, tools: "Tools") -> Iterator[Algorithm]:
         identity.version,
         "bone segmentation",
         (f"checksum={identity.checksum[:16]}",),
+        "morphological",
     )
     calibration = f"calibration={findings.record.record_id}"
     yield Algorithm(
-        DENSITOMETRY, "OsteoNode densitometry", DENSITOMETRY_VERSION, "bone mineral density", (calibration,)
+        DENSITOMETRY,
+        "OsteoNode densitometry",
+        DENSITOMETRY_VERSION,
+        "bone mineral density",
+        (calibration,),
+        "histogram",
     )
     if findings.strengths:
         parameters = (f"element_mm={tools.element_mm:g}", calibration)
-        yield Algorithm(STRENGTH, "OsteoNode CT-FE", STRENGTH_VERSION, "femur strength", parameters)
+        yield Algorithm(STRENGTH, "OsteoNode CT-FE", STRENGTH_VERSION, "femur strength", parameters, "finite_elements")
 
 
 def _technical(volume: Volume) -> Iterator[tuple[str, str]]:

@@ -136,10 +136,11 @@ def test_a_failed_job_can_be_run_again(make_node: Callable[..., LocalNode], tmp_
 
 @pytest.mark.parametrize("content", [b"", b"not a DICOM file", b"\x00" * 200])
 def test_a_folder_without_dicom_is_refused_with_a_sentence(tmp_path: Path, content: bytes) -> None:
+    from rich.console import Console
+
     from dicom_node.errors import JobRejected
     from dicom_node.pipeline.standalone import analyse_study_folder
     from dicom_node.settings import Settings
-    from rich.console import Console
 
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "file").write_bytes(content)

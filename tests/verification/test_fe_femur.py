@@ -136,6 +136,27 @@ def test_failure_never_counts_in_the_cap_the_patch_or_the_distal_third(femur):
     assert loads.counts.sum() > 100
 
 
+def test_a_femur_cut_at_the_neck_loses_only_its_end_zone():
+    *_, surface = model_of(synthetic_femur("R", VOXEL_MM, shaft_mm=35.0))
+    settings = FemurSettings()
+    counted = surface.element_points[case_loads(surface, STANCE, settings).counts]
+    lowest = surface.element_points[:, 2].min()
+    assert settings.end_zone_mm <= counted[:, 2].min() - lowest <= settings.end_zone_mm + VOXEL_MM[0]
+
+
+@pytest.mark.parametrize("shaft_mm", [75.0, 110.0])
+def test_a_shorter_shaft_changes_the_strength_little_as_long_as_the_trochanters_are_seen(right, shaft_mm):
+    femur = synthetic_femur("R", VOXEL_MM, shaft_mm=shaft_mm)
+    short = strengths("R", femur.rho_qct_mg_per_cm3, femur.mask)
+    for one, other in zip(right.cases, short.cases, strict=True):
+        assert other.failure_load_n == pytest.approx(one.failure_load_n, rel=0.1)
+
+
+def test_the_same_input_gives_the_same_numbers(femur, right):
+    again = strengths("R", femur.rho_qct_mg_per_cm3, femur.mask)
+    assert again.cases == right.cases
+
+
 def test_twice_the_stiffness_is_twice_the_strength(femur, right):
     law = replace(
         MORGAN_2003_FEMORAL_NECK,

@@ -181,7 +181,7 @@ def test_a_ball_in_a_cup_without_a_neck_is_not_a_femur() -> None:
 
 
 def test_a_femur_bridged_to_the_hip_bone_is_flagged_and_not_labelled() -> None:
-    bridged = crop(hip_phantom(3.0, ("right",), bridge_radius_mm=14.0), slice(0, 62), slice(20, 70), slice(10, 66))
+    bridged = crop(hip_phantom(3.0, ("right",), bridge_radius_mm=12.0), slice(0, 62), slice(20, 70), slice(10, 66))
     labels, flags = segment_hips(bridged.volume)
     assert codes(flags) == {("not_found", "femur_left"), ("bone_not_separated", "femur_right")}
     assert not labels.any()

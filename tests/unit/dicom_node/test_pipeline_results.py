@@ -1,0 +1,166 @@
+"""From findings to report: side, level, unit and calibration arrive as they were measured."""
+
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dicom_node.pipeline.analysis import Tools
+from dicom_node.pipeline.report_files import load_report, save_report
+from dicom_node.pipeline.results import Findings, report_from
+from fe.femur_frame import FemurFrame
+from fe.strength import CaseStrength, FemurStrength
+from inference.calibration import DEFAULT_CALIBRATION, CalibrationRecord
+from inference.densitometry import Density, lumbar_mean
+from inference.labels import BY_KEY
+from inference.quality import QualityFlag
+from inference.segmentation import Segmentation, SegmenterIdentity
+from inference.volume import Volume
+from sr_export.codes import concept
+
+SHAPE = (12, 30, 40)
+RECORD = CalibrationRecord(
+    "esp-2026", "Maker", "CT", 120.0, "", "K2HPO4", "Mindways", 0.8, 1.0, date(2026, 1, 1), date(2026, 12, 31)
+)
+
+
+def density(structure: str, value: float, region: str = "trabecular_core") -> Density:
+    box = (slice(4, 8), slice(10, 14), slice(18, 22))
+    voi = np.ones((4, 4, 4), bool)
+    return Density(structure, region, value, value - 2, value + 2, 0.5, 100.0, 20.0, 1728.0, voi, box, SHAPE)  # type: ignore[arg-type]
+
+
+def strength(side: str, stance: float, fall: float) -> FemurStrength:
+    cases = tuple(
+        CaseStrength(name, (0, 0, -1), load, "compression", "femoral neck", (1.0, 1.0, 1.0), 0.0, 9, 1e-7, 1e-8)
+        for name, load in (("stance", stance), ("sideways_fall", fall))
+    )
+    frame = FemurFrame.__new__(FemurFrame)
+    return FemurStrength(
+        side=side, cases=cases, element_count=10, dof=30, element_mm=3.0, youngs_modulus_range_mpa=(1.0, 2.0),
+        dropped_elements=0, frame=frame, flags=(), risk={c.name: np.ones((4, 4, 4), np.float32) for c in cases},
+        affine_mm=np.eye(4),
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+def findings(record: CalibrationRecord = DEFAULT_CALIBRATION, **changes: object) -> Findings:
+    affine = np.array([[0, 0, 3.0, 0], [0, 3.0, 0, 0], [3.0, 0, 0, 0], [0, 0, 0, 1]])
+    volume = Volume(np.zeros(SHAPE, np.float32), affine, tuple(f"2.25.{n}" for n in range(SHAPE[0])), "2.25.99")
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[:, 5:10, 5:12] = BY_KEY["femur_right"].value
+    labels[:, 5:10, 28:36] = BY_KEY["femur_left"].value
+    labels[4:8, 8:16, 16:24] = BY_KEY["L1"].value
+    densities = (density("L1", 70.0), density("L2", 80.0))
+    base = Findings(
+        volume=volume,
+        segmentation=Segmentation(labels, SegmenterIdentity("test", "1", "ab" * 32), ()),
+        record=record,
+        densities=densities,
+        lumbar=lumbar_mean(densities, record, ()),
+        strengths={},
+        flags=(),
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+TOOLS = Tools("job-1", datetime(2026, 11, 21, 9, 0, tzinfo=UTC), "NODE", (DEFAULT_CALIBRATION, ()), 1.5)
+
+
+@pytest.fixture(autouse=True)
+def _without_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicom_node.pipeline.results._summary", lambda one: {"element_count": one.element_count})
+
+
+def test_a_strength_stays_on_its_side() -> None:
+    strengths = {"femur_right": strength("R", 5000.0, 2000.0), "femur_left": strength("L", 7000.0, 3000.0)}
+    report, _ = report_from(findings(strengths=strengths), TOOLS)
+    found = {
+        (group.laterality, one.concept): one.value
+        for group in report.groups
+        for one in group.measurements
+        if "strength" in one.concept
+    }
+    assert found == {
+        ("R", "femur_strength_stance"): 5000.0,
+        ("R", "femur_strength_fall"): 2000.0,
+        ("L", "femur_strength_stance"): 7000.0,
+        ("L", "femur_strength_fall"): 3000.0,
+    }
+    sides = {group.laterality: np.argwhere(group.region.mask)[:, 2].mean() for group in report.groups if group.region}
+    assert sides["R"] < sides["L"], "columns grow to the patient's left"
+
+
+def test_a_density_stays_on_its_level() -> None:
+    report, _ = report_from(findings(), TOOLS)
+    found = {g.structure: g.measurements[0].value for g in report.groups if g.structure in ("L1", "L2")}
+    assert found == {"L1": 70.0, "L2": 80.0}
+    (mean,) = (g for g in report.groups if g.key == "lumbar_mean")
+    assert (mean.measurements[0].concept, mean.measurements[0].value) == ("l1_l2_mean_trabecular_vbmd", 75.0)
+
+
+def test_every_measurement_has_a_concept_with_its_unit() -> None:
+    report, _ = report_from(findings(strengths={"femur_right": strength("R", 1.0, 1.0)}), TOOLS)
+    units = {one.concept: concept(one.concept).unit.value for g in report.groups for one in g.measurements}
+    assert units["trabecular_vbmd"] == "mg/cm3"
+    assert units["femur_strength_fall"] == "N"
+
+
+def test_an_uncalibrated_result_says_so_and_has_no_category() -> None:
+    report, _ = report_from(findings(), TOOLS)
+    assert not report.calibration.is_calibrated
+    assert "uncalibrated" in report.headline
+    assert all(group.category is None for group in report.groups)
+
+
+def test_a_calibrated_result_has_its_category() -> None:
+    report, _ = report_from(findings(RECORD), TOOLS)
+    assert report.calibration.is_calibrated
+    assert "uncalibrated" not in report.headline
+    assert [group.category for group in report.groups if group.key == "lumbar_mean"] == ["osteoporosis"]
+
+
+def test_a_femur_that_was_seen_but_not_analysed_is_named() -> None:
+    report, _ = report_from(findings(strengths={"femur_right": strength("R", 1.0, 1.0)}), TOOLS)
+    assert "Not analysed: Left femur" in report.headline
+
+
+def test_a_forbidding_flag_reaches_the_report_as_forbidding() -> None:
+    flags = (QualityFlag("metal", "femur_left", "Metal."), QualityFlag("coarse_voxels", "study", "Coarse."))
+    report, _ = report_from(findings(flags=flags), TOOLS)
+    assert {(one.code, one.subject): one.forbids for one in report.findings} == {
+        ("metal", "femur_left"): True,
+        ("coarse_voxels", "study"): False,
+    }
+
+
+def test_nothing_measured_is_said_with_its_reason() -> None:
+    flags = (QualityFlag("air_gaps", "study", "Thin planes of air."),)
+    report, _ = report_from(findings(densities=(), lumbar=None, flags=flags), TOOLS)
+    assert report.headline == "No density and no strength is reported. Thin planes of air."
+    assert report.groups == ()
+
+
+def test_a_report_on_disk_is_the_same_report(tmp_path: Path) -> None:
+    report, figures = report_from(findings(RECORD, strengths={"femur_right": strength("R", 5.0, 4.0)}), TOOLS)
+    save_report(report, tmp_path, figures)
+    again = load_report(tmp_path)
+    for name in (
+        "job_reference",
+        "created",
+        "headline",
+        "findings",
+        "calibration",
+        "algorithms",
+        "technical",
+        "limits",
+    ):
+        assert getattr(again, name) == getattr(report, name), name
+    assert [g.measurements for g in again.groups] == [g.measurements for g in report.groups]
+    for one, other in zip(again.regions, report.regions, strict=True):
+        assert one.key == other.key
+        assert np.array_equal(one.mask, other.mask)
+    for one, other in zip(again.pictures, report.pictures, strict=True):
+        assert np.array_equal(one.rgb, other.rgb)
+    assert again.groups[-1].region is not None
