@@ -104,8 +104,8 @@ class FemurSettings:
         Principal strains at failure [Schileo2008, Altai2019].
     knee_distance_mm
         From the head's centre down the shaft to the knee's axis: the thigh of an adult.
-    fixed_depth_mm
-        Depth of the distal layer that is held.
+    held_area_fraction
+        The distal end is held where the bone's section has at least this fraction of its size just above.
     """
 
     applied_load_n: float = 1000.0
@@ -119,7 +119,7 @@ class FemurSettings:
     tension_limit: float = 0.0073
     compression_limit: float = 0.0104
     knee_distance_mm: float = 400.0
-    fixed_depth_mm: float = 3.0
+    held_area_fraction: float = 0.5
 
 
 HEAD_REACH = 1.15
@@ -187,11 +187,17 @@ def femur_surface(grid: DensityGrid, frame: FemurFrame, numbering: Numbering) ->
     )
 
 
-def fixed_distal_nodes(grid: DensityGrid, numbering: Numbering, depth_mm: float) -> Bools:
-    """Return the (nodes,) mask of the distal end: all nodes within ``depth_mm`` above the lowest one."""
-    height = numbering.node_places[:, 0]
-    layers = round(depth_mm / grid.element_mm)
-    return np.asarray(height <= height.min() + max(layers, 0))
+def held_distal_nodes(grid: DensityGrid, numbering: Numbering, settings: FemurSettings) -> Bools:
+    """Return the (nodes,) mask of the distal end that is held.
+
+    The end is the lowest layer of elements whose area is at least ``held_area_fraction`` of the largest one in the
+    end zone, so that a ragged mask does not leave the bone on the tip of one element. Everything below is held too.
+    """
+    areas = grid.is_bone.sum(axis=(1, 2))
+    lowest = int(np.flatnonzero(areas)[0])
+    zone = areas[lowest : lowest + max(1, round(settings.end_zone_mm / grid.element_mm))]
+    end = lowest + int(np.argmax(zone >= settings.held_area_fraction * zone.max()))
+    return np.asarray(numbering.node_places[:, 0] <= end)
 
 
 def case_loads(surface: FemurSurface, case: LoadCase, settings: FemurSettings) -> CaseLoads:

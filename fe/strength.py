@@ -17,7 +17,7 @@ from fe.femur import (
     case_loads,
     failure_site,
     femur_surface,
-    fixed_distal_nodes,
+    held_distal_nodes,
 )
 from fe.femur_frame import FemurFrame, Point, Side, find_femur_frame
 from fe.flags import ModelFlag, model_flags
@@ -247,7 +247,7 @@ def _check_size(
 def _held_model(grid: DensityGrid, modulus: Doubles, settings: FemurSettings) -> ElasticModel:
     """Set up the elastic model with its distal end held."""
     numbering = number_voxels(grid.is_bone)
-    held = fixed_distal_nodes(grid, numbering, settings.fixed_depth_mm)
+    held = held_distal_nodes(grid, numbering, settings)
     is_fixed = np.repeat(held[None], 3, axis=0)
     size_mm = (grid.element_mm,) * 3
     return elastic_model(modulus, size_mm, POISSON_RATIO, is_fixed, numbering)

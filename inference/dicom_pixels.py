@@ -160,7 +160,7 @@ def _check_decoder(syntax: UID, where: str) -> None:
     if not available:
         raise UnsupportedPixels(
             f"Found {syntax.name} compression in {where}, for which no decoder is installed; expected "
-            "uncompressed, RLE, JPEG-LS or JPEG 2000. Ask the sender to send uncompressed images."
+            "uncompressed, RLE, JPEG, JPEG-LS or JPEG 2000. Ask the sender to send uncompressed images."
         )
 
 

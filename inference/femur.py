@@ -87,11 +87,9 @@ def segment_hips(volume: Volume) -> tuple[Labels, tuple[QualityFlag, ...]]:
         for head in heads:
             hip = solid_bones(grid, flooded, head)
             found = check_femur(hip, _extent_mm(volume))
-            flags.extend(found)
-            if any(flag.definition.forbids_density for flag in found):
-                continue
-            _write_native(labels, volume, gaps[hip.box], hip, threshold_hu)
-            flags.extend(metal_flags(volume, labels, hip.femur_structure))
+            flags.extend((*found, *metal_flags(hip)))
+            if not any(flag.definition.forbids_density for flag in found):
+                _write_native(labels, volume, gaps[hip.box], hip, threshold_hu)
     return labels, (*_missing(heads), *flags)
 
 

@@ -9,10 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from inference.hip_separation import SeparatedHip
-from inference.labels import Structure
-from inference.morphology import bounds
 from inference.quality import QualityFlag
-from inference.volume import Volume
 
 EDGE_MM = 2.0
 """A head may stick out of the scan by this, the error of its sphere. [m] assumption."""
@@ -183,15 +180,12 @@ def _flag(code: str, hip: SeparatedHip, sentence: str, evidence: tuple[tuple[str
     return QualityFlag(code, hip.femur_structure.key, sentence, evidence)
 
 
-def metal_flags(volume: Volume, labels: NDArray[np.uint8], structure: Structure) -> tuple[QualityFlag, ...]:
-    """Flag metal in a labelled bone or within ``METAL_MARGIN_MM`` of it."""
-    reach = [int(np.ceil(METAL_MARGIN_MM / length)) for length in volume.spacing_mm]
-    bone = labels == structure.value
-    box = bounds(bone, max(reach))
-    around = ndimage.maximum_filter(bone[box], size=[2 * margin + 1 for margin in reach])
-    near = (volume.hu[box] > METAL_HU) & around
-    metal_mm3 = float(near.sum()) * float(np.prod(volume.spacing_mm))
+def metal_flags(hip: SeparatedHip) -> tuple[QualityFlag, ...]:
+    """Flag metal in a femur or within ``METAL_MARGIN_MM`` of it, whether or not the femur can be used."""
+    reach = int(np.ceil(METAL_MARGIN_MM / hip.grid.step_mm))
+    near = ndimage.maximum_filter(hip.femur, size=2 * reach + 1) & (hip.grid.hu > METAL_HU)
+    metal_mm3 = float(near.sum()) * hip.grid.step_mm**3
     if metal_mm3 < LEAST_METAL_MM3:
         return ()
-    sentence = f"{structure.name}: {metal_mm3:.0f} mm3 of metal in the bone or beside it."
-    return (QualityFlag("metal", structure.key, sentence, (("metal_volume_mm3", round(metal_mm3)),)),)
+    sentence = f"{hip.femur_structure.name}: {metal_mm3:.0f} mm3 of metal in the bone or beside it."
+    return (_flag("metal", hip, sentence, (("metal_volume_mm3", round(metal_mm3)),)),)

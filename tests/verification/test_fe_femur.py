@@ -144,6 +144,16 @@ def test_a_femur_cut_at_the_neck_loses_only_its_end_zone():
     assert settings.end_zone_mm <= counted[:, 2].min() - lowest <= settings.end_zone_mm + VOXEL_MM[0]
 
 
+def test_a_ragged_end_is_held_where_the_bone_is_whole_again(femur, right):
+    ragged = femur.mask.copy()
+    y, x = np.argwhere(ragged[0])[0]
+    ragged[0] = False
+    ragged[0, y : y + 2, x : x + 2] = femur.mask[0, y : y + 2, x : x + 2]
+    result = strengths("R", femur.rho_qct_mg_per_cm3, ragged)
+    for one, other in zip(right.cases, result.cases, strict=True):
+        assert other.failure_load_n == pytest.approx(one.failure_load_n, rel=0.02)
+
+
 @pytest.mark.parametrize("shaft_mm", [75.0, 110.0])
 def test_a_shorter_shaft_changes_the_strength_little_as_long_as_the_trochanters_are_seen(right, shaft_mm):
     femur = synthetic_femur("R", VOXEL_MM, shaft_mm=shaft_mm)
