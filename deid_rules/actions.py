@@ -70,6 +70,7 @@ class Pass:
     little_endian: bool
     native_pixels: bool
     known: tuple[Pattern, ...]
+    safe_private: frozenset[tuple[int, str, int]] = frozenset()
     counts: dict[str, int] = field(default_factory=dict)
 
     def count(self, what: str) -> None:
@@ -133,7 +134,7 @@ def _keep_scheme_uid(run: Pass, _rule: Rule, element: Element) -> Element | None
 
 
 def _offset(run: Pass, rule: Rule) -> int:
-    return 0 if rule.basis.endswith("Full Dates Option") else run.subject.date_offset_days
+    return 0 if rule.shift_days is None else run.subject.date_offset_days + rule.shift_days
 
 
 def _shift_date(run: Pass, rule: Rule, element: Element) -> Element:
@@ -209,6 +210,10 @@ def _study_id(run: Pass, rule: Rule, element: Element) -> Element:
     return made(element.tag, rule.vr, run.uids.short_code("study-id/1", study).encode("ascii"))
 
 
+def _site_value(_run: Pass, rule: Rule, element: Element) -> Element:
+    return made(element.tag, rule.vr, rule.value)
+
+
 def _contrast(_run: Pass, rule: Rule, element: Element) -> Element:
     return made(element.tag, rule.vr, b"CONTRAST" if value_bytes(element).strip(b"\0 ") else b"")
 
@@ -259,6 +264,7 @@ HANDLERS: dict[Action, Handler] = {
     Action.CONTRAST: _contrast,
     Action.AGE: _age,
     Action.PIXELS: _pixels,
+    Action.SITE_VALUE: _site_value,
 }
 """Every action but SEQUENCE, which is the engine's own recursion."""
 

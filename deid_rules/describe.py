@@ -50,7 +50,7 @@ def describe(profile: Profile, sop_class_uid: str = CT_IMAGE_STORAGE) -> str:
     lines = [f"Table: {profile_edition()}.", "", "Options in force:", ""]
     lines += [f"- {METHOD_MEANINGS[code]} ({code} DCM)" for code in _codes(profile)]
     lines += ["", "Options not in force:", ""]
-    absent = [option for option in Option if option not in profile.options]
+    absent = [option for option in Option if option not in profile.options_in_force]
     lines += [f"- {METHOD_MEANINGS[option]} ({option.value} DCM)" for option in absent]
     lines += ["", *_age_line(profile), "| elements | what happens |", "|---|---|"]
     lines += [f"| {elements} | {what} |" for elements, what in (*_rows(top), *_FIXED_ROWS)]
@@ -58,7 +58,7 @@ def describe(profile: Profile, sop_class_uid: str = CT_IMAGE_STORAGE) -> str:
 
 
 def _codes(profile: Profile) -> list[str]:
-    return [BASIC_PROFILE_CODE, *sorted(option.value for option in profile.options)]
+    return [BASIC_PROFILE_CODE, *sorted(option.value for option in profile.options_in_force)]
 
 
 def _age_line(profile: Profile) -> list[str]:

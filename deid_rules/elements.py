@@ -19,7 +19,7 @@ _NULL_PADDED = frozenset({"UI", "OB", "UN", "OW"})
 _ITEM_STARTS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00", b"\xfe\xff\xdd\xe0", b"\xff\xfe\xe0\xdd")
 """An item, or the end of a sequence, in either byte order (PS3.5 7.5)."""
 
-_DECODING_ERRORS = (
+DECODING_ERRORS = (
     ValueError,
     TypeError,
     KeyError,
@@ -46,7 +46,7 @@ def elements_of(dataset: Dataset) -> Iterator[tuple[int, Element]]:
 def _deferred(dataset: Dataset, tag: int) -> Element:
     try:
         return dataset.get_item(tag)
-    except _DECODING_ERRORS:
+    except DECODING_ERRORS:
         raise UnreadableElement(tag, "deferred value") from None
 
 
@@ -116,7 +116,7 @@ def opened_items(dataset: Dataset, element: Element) -> Sequence:
         opened = convert_raw_data_element(
             raw._replace(VR="SQ"), encoding=dataset.original_character_set, ds=dataset
         ).value
-    except _DECODING_ERRORS:
+    except DECODING_ERRORS:
         raise UnreadableElement(int(element.tag), "sequence") from None
     if not isinstance(opened, Sequence):
         raise UnreadableElement(int(element.tag), "sequence")

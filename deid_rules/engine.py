@@ -27,12 +27,13 @@ from deid_rules.markers import markers, new_file_meta, transfer_syntax_of
 from deid_rules.profile import Action, Option, Profile, Rule, compile_rules
 from deid_rules.report import DeidReport, Level, Subject, UidPair
 from deid_rules.residual import echo_patterns, identifiers_of
+from deid_rules.site import PrivateElement
 from deid_rules.uids import UidMapper
 
 MAX_DEPTH = 64
 """Real objects nest fewer than ten levels; a hostile one could exhaust the stack."""
 
-_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
+SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
 _FRAME_OF_REFERENCE, _PATIENT_ID, _AGE = 0x00200052, 0x00100020, 0x00101010
 _DICOMDIR = "1.2.840.10008.1.3.10"
 _DIRECTORY_RECORDS = 0x00041220
@@ -42,6 +43,7 @@ _LEVELS: tuple[tuple[int, Level], ...] = (
     (_FRAME_OF_REFERENCE, "frame_of_reference"),
     (_SOP_INSTANCE, "instance"),
 )
+KEPT_PRIVATE = "kept private element"
 _Step = tuple[Handler | None, Rule, frozenset[str | None], str]
 _Program = dict[int, _Step]
 
@@ -80,24 +82,24 @@ def deidentify(dataset: Dataset, subject: Subject, profile: Profile, uids: UidMa
     NestedTooDeep
         More than `MAX_DEPTH` levels.
     """
-    originals = _originals(dataset)
+    originals = check_identifiers(dataset)
     run = _start(dataset, subject, profile, uids)
-    top, nested = _programs(profile, originals[_SOP_CLASS])
+    top, nested = _programs(profile, originals[SOP_CLASS])
     clean = _clean_dataset(run, dataset, top, nested, 0)
     _mark(clean, run)
-    clean.file_meta = new_file_meta(dataset, profile, text_of(clean, _SOP_CLASS), text_of(clean, _SOP_INSTANCE))
+    clean.file_meta = new_file_meta(dataset, profile, text_of(clean, SOP_CLASS), text_of(clean, _SOP_INSTANCE))
     clean.preamble = bytes(128)
     pairs = tuple(UidPair(originals[tag], text_of(clean, tag), level) for tag, level in _LEVELS if originals.get(tag))
     return clean, DeidReport(MappingProxyType(run.counts), pairs)
 
 
-def _originals(dataset: Dataset) -> dict[int, str]:
-    """Return the identifiers of the source, checked to be there."""
-    if _DIRECTORY_RECORDS in dataset or text_of(dataset, _SOP_CLASS) == _DICOMDIR:
+def check_identifiers(dataset: Dataset) -> dict[int, str]:
+    """Return the identifiers of the source by tag, checked to be there."""
+    if _DIRECTORY_RECORDS in dataset or text_of(dataset, SOP_CLASS) == _DICOMDIR:
         raise UnsupportedObject("DICOMDIR")
     if not text_of(dataset, _PATIENT_ID):
         raise MissingPatientId
-    found = {tag: text_of(dataset, tag) for tag in (_SOP_CLASS, *(tag for tag, _ in _LEVELS))}
+    found = {tag: text_of(dataset, tag) for tag in (SOP_CLASS, *(tag for tag, _ in _LEVELS))}
     for tag, uid in found.items():
         if not uid and tag != _FRAME_OF_REFERENCE:
             raise MissingIdentifier(tag)
@@ -115,6 +117,7 @@ def _start(dataset: Dataset, subject: Subject, profile: Profile, uids: UidMapper
         little_endian=syntax != ExplicitVRBigEndian if little is None else little,
         native_pixels=not syntax.is_compressed,
         known=echo_patterns(identifiers_of(dataset)),
+        safe_private=profile.safe_private,
     )
 
 
@@ -126,7 +129,7 @@ def _programs(profile: Profile, sop_class_uid: str) -> tuple[_Program, _Program]
 
 
 def _program(rules: dict[int, Rule]) -> _Program:
-    return {tag: (_handler(rule), rule, _accepted_vrs(rule), _label(rule)) for tag, rule in rules.items()}
+    return {tag: (_handler(rule), rule, _accepted_vrs(rule), rule.label) for tag, rule in rules.items()}
 
 
 def _handler(rule: Rule) -> Handler | None:
@@ -142,10 +145,6 @@ def _accepted_vrs(rule: Rule) -> frozenset[str | None]:
     return frozenset({None, rule.vr, *rule.vr.split(" or "), VR(rule.vr)})
 
 
-def _label(rule: Rule) -> str:
-    return f"{rule.action.value} ({rule.basis})"
-
-
 def _clean_dataset(run: Pass, dataset: Dataset, program: _Program, nested: _Program, depth: int) -> Dataset:
     """Clean one dataset or item and everything below it."""
     if depth > MAX_DEPTH:
@@ -156,8 +155,8 @@ def _clean_dataset(run: Pass, dataset: Dataset, program: _Program, nested: _Prog
     for tag, element in elements_of(dataset):
         step = program.get(tag)
         if step is None:
-            result, label = _unknown(run, dataset, tag, element)
-            vr = "UN"
+            label = unknown_label(run.safe_private, dataset, tag)
+            result, vr = (element if label is KEPT_PRIVATE else None), "UN"
         else:
             handler, rule, accepted, label = step
             vr = rule.vr
@@ -208,28 +207,27 @@ def _one_vr(dataset: Dataset, vr: str) -> str:
     return vr[-2:]
 
 
-def _unknown(run: Pass, dataset: Dataset, tag: int, element: Element) -> tuple[Element | None, str]:
-    """Decide on a tag without a rule: all are removed but private ones on the site's list."""
+def unknown_label(safe_private: frozenset[PrivateElement], dataset: Dataset, tag: int) -> str:
+    """Say what becomes of a tag without a rule: all are removed but private ones on the site's list."""
     group = tag >> 16
     if not tag & 0xFFFF:
-        return None, "removed (group length)"
+        return "removed (group length)"
     if group % 2:
-        kept = run.profile.private_elements and _is_safe_private(run.profile, dataset, tag)
-        return (element, "kept private element") if kept else (None, "removed (private)")
+        return KEPT_PRIVATE if safe_private and _is_safe_private(safe_private, dataset, tag) else "removed (private)"
     for low, name in ((0x5000, "curve"), (0x6000, "overlay")):
         if low <= group <= low + 0xFF:
-            return None, f"removed ({name})"
-    return None, "removed (unknown tag)"
+            return f"removed ({name})"
+    return "removed (unknown tag)"
 
 
-def _is_safe_private(profile: Profile, dataset: Dataset, tag: int) -> bool:
+def _is_safe_private(listed: frozenset[PrivateElement], dataset: Dataset, tag: int) -> bool:
     """Tell whether a private element, or the creator that reserves its block, is on the site's list."""
     group, low = tag >> 16, tag & 0xFFFF
     if 0x10 <= low <= 0xFF:
         creator = text_of(dataset, tag)
-        return any((group, creator) == (g, c) for g, c, _ in profile.private_elements)
+        return any((group, creator) == (g, c) for g, c, _ in listed)
     creator = text_of(dataset, group << 16 | low >> 8)
-    return (group, creator, low & 0xFF) in profile.private_elements
+    return (group, creator, low & 0xFF) in listed
 
 
 def _mark(clean: Dataset, run: Pass) -> None:
@@ -237,6 +235,9 @@ def _mark(clean: Dataset, run: Pass) -> None:
     implicit, little = run.dataset.original_encoding
     for element in markers(run.profile, bool(implicit), little is not False):
         clean[element.tag] = element
+    for tag, rule in run.profile.site_rules.additions:
+        clean[tag] = HANDLERS[rule.action](run, rule, made(tag, rule.vr, b""))
+        run.count(rule.label)
     if Option.RETAIN_PATIENT_CHARACTERISTICS in run.profile.options and not text_of(clean, _AGE):
         born, studied = (text_of(run.dataset, tag) for tag in (0x00100030, 0x00080020))
         years = dates.age_in_years(born, studied)

@@ -6,12 +6,16 @@
     ├── InvalidProfile        the profile contradicts itself
     ├── InvalidSubject        the pseudonym or the date offset cannot be used
     ├── InvalidKey            the secret key is too short
+    ├── RecipeError(line_number, sentence)   a line of the site's recipe cannot be taken as it stands
+    ├── OcrUnavailable        the optional text recognition is not installed
     └── RefusedDataset        this dataset cannot be de-identified; it belongs in quarantine
         ├── MissingPatientId
         ├── MissingIdentifier(tag)
         ├── UnreadableElement(tag, kind)
         ├── UnsupportedObject(kind)
-        └── NestedTooDeep
+        ├── NestedTooDeep
+        ├── UnmappedUid(tag)  on the way back: a reference nobody knows
+        └── NotDeidentified   on the way back: an object that was never de-identified
 """
 
 
@@ -29,6 +33,27 @@ class InvalidSubject(DeidError):  # noqa: N818 - named by what happened, as the 
 
 class InvalidKey(DeidError):  # noqa: N818 - named by what happened, as the whole tree is
     """The secret key has fewer bytes than the security of the mapping needs."""
+
+
+class RecipeError(DeidError):
+    """A line of the site's recipe cannot be taken as it stands.
+
+    Attributes
+    ----------
+    line_number
+        Counted from 1; 0 for the recipe as a whole.
+    sentence
+        What is wrong and what would be right.
+    """
+
+    def __init__(self, line_number: int, sentence: str) -> None:
+        self.line_number = line_number
+        self.sentence = sentence
+        super().__init__(f"line {line_number}: {sentence}")
+
+
+class OcrUnavailable(DeidError):  # noqa: N818 - named by what happened, as the whole tree is
+    """The optional text recognition is not installed."""
 
 
 class RefusedDataset(DeidError):  # noqa: N818 - named by what happened, as the whole tree is
@@ -92,6 +117,27 @@ class NestedTooDeep(RefusedDataset):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"sequences are nested more than {limit} levels deep")
+
+
+class UnmappedUid(RefusedDataset):
+    """A UID of a result is neither mapped, nor the node's own, nor registered.
+
+    Attributes
+    ----------
+    tag
+        The element that holds it, as a 32-bit number.
+    """
+
+    def __init__(self, tag: int) -> None:
+        self.tag = tag
+        super().__init__(f"element {tag_text(tag)} holds a UID that is neither mapped, ours, nor registered")
+
+
+class NotDeidentified(RefusedDataset):
+    """Patient Identity Removed (0012,0062) is not YES: no identity may be put into such an object."""
+
+    def __init__(self) -> None:
+        super().__init__("Patient Identity Removed (0012,0062) is not YES; expected an object of the research side")
 
 
 def tag_text(tag: int) -> str:

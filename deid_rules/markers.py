@@ -24,7 +24,7 @@ _METHOD = b"OsteoNode: DICOM PS3.15 Annex E, 2026c"
 @lru_cache(maxsize=64)
 def markers(profile: Profile, is_implicit: bool, is_little: bool) -> tuple[RawDataElement, ...]:
     """Return (0012,0062), (0012,0063), (0012,0064) and (0028,0303), encoded once per profile and encoding."""
-    codes = [BASIC_PROFILE_CODE, *sorted(option.value for option in profile.options)]
+    codes = [BASIC_PROFILE_CODE, *sorted(option.value for option in profile.options_in_force)]
     value = _encoded_codes(codes, is_implicit, is_little)
     return (
         made(0x00120062, "CS", b"YES"),
@@ -35,9 +35,9 @@ def markers(profile: Profile, is_implicit: bool, is_little: bool) -> tuple[RawDa
 
 
 def _longitudinal(profile: Profile) -> bytes:
-    if Option.RETAIN_FULL_DATES in profile.options:
+    if Option.RETAIN_FULL_DATES in profile.options_in_force:
         return b"UNMODIFIED"
-    return b"MODIFIED" if Option.RETAIN_MODIFIED_DATES in profile.options else b"REMOVED"
+    return b"MODIFIED" if Option.RETAIN_MODIFIED_DATES in profile.options_in_force else b"REMOVED"
 
 
 def _encoded_codes(codes: list[str], is_implicit: bool, is_little: bool) -> bytes:

@@ -1,9 +1,10 @@
-"""The pixel gate: which images may leave the hospital side at all, by allow-list.
+"""The pixel gate: which images may leave the hospital side at all, by allow-list; and where text is burned in.
 
 Pixels can show a name. Headers do not say so reliably, thus the gate does not look for signs of text but lets
 through only what a scanner makes for reading by machine: axial CT images of the original acquisition.
 Everything else, above all localizers, screen captures and reformats, is refused with a cause. The gate reads
-the original header and does not look at pixels; no option "Clean Pixel Data" is claimed.
+the original header and does not look at pixels. `rectangles_for` says where a known kind of image carries text;
+`blanking.blank_rectangles` erases it, and only an image so treated claims the option Clean Pixel Data.
 """
 
 from collections.abc import Iterable
@@ -12,7 +13,23 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 
 from deid_rules.elements import opened_items, small_number, text_of
+from deid_rules.blanking import blank_rectangles
 from deid_rules.errors import UnreadableElement
+from deid_rules.filters import FilterLabel, Rectangle, base_labels
+
+__all__ = [
+    "ALLOWED_IMAGE_TYPES",
+    "CT_IMAGE_STORAGE",
+    "ENHANCED_CT_IMAGE_STORAGE",
+    "REFUSED_WORDS",
+    "GateVerdict",
+    "ImageTypeRule",
+    "Rectangle",
+    "blank_rectangles",
+    "gate",
+    "labels_for",
+    "rectangles_for",
+]
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2.1"
@@ -122,3 +139,26 @@ def _first_item(dataset: Dataset, tag: int) -> list[Dataset]:
     except UnreadableElement:
         return []
     return list(items[:1])
+
+
+def labels_for(dataset: Dataset, site_labels: Iterable[FilterLabel] = ()) -> tuple[FilterLabel, ...]:
+    """Return the labels an original header fulfils, the site's first, then those of the rule base."""
+    return tuple(label for label in (*site_labels, *base_labels()) if label.matches(dataset))
+
+
+def rectangles_for(dataset: Dataset, site_labels: Iterable[FilterLabel] = ()) -> tuple[Rectangle, ...]:
+    """Say where an image of this kind carries text.
+
+    Parameters
+    ----------
+    dataset
+        The original header: the clean one no longer has the descriptions that the rules read.
+    site_labels
+        ``SiteRules.labels``.
+
+    Returns
+    -------
+    tuple of Rectangle
+        Of every label that matches; empty where no rule knows the image, which does not mean it has no text.
+    """
+    return tuple(rectangle for label in labels_for(dataset, site_labels) for rectangle in label.rectangles)

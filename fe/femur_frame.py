@@ -240,6 +240,7 @@ def _shaft_axis(centres: Doubles, head: Doubles, radius: float, element_mm: floa
     layers -= layers.min()
     counts = np.bincount(layers)
     sections = np.column_stack([np.bincount(layers, centres[part, axis]) / counts for axis in range(3)])
+    sections = sections[counts > 0.5 * np.median(counts)]  # the ragged end of a mask has no say
     axis = np.linalg.svd(sections - sections.mean(axis=0))[2][0]
     return axis * np.sign(axis[2]), shaft_mm
 

@@ -2,16 +2,16 @@
 
 Every coarse level is the voxel model of twice the element size whose modulus is the mean of its eight children
 (empty ones count as zero), rediscretised. Smoother: Chebyshev polynomial of degree 2 over 3 x 3 block-Jacobi.
-V-cycle; the coarsest level is solved directly. Supports are handed down by injection: a coarse degree of freedom
-is fixed where the fine one at the same place is. Measured on a femur, V-cycles need fewer iterations than W-cycles,
-because the coarse models are slightly too soft and a second visit corrects too much.
+V-cycle; the coarsest level is solved directly. Supports are handed down to the coarse nodes at the same places.
+Measured on a femur, V-cycles need fewer iterations than W-cycles, because the coarse models are slightly too soft and
+a second visit corrects too much.
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy import ndimage, sparse
 from scipy.sparse.linalg import SuperLU, splu
 
 from fe.element import largest_jacobi_eigenvalue
@@ -175,7 +175,7 @@ def build_multigrid(
         modulus = _halve(modulus)
         size_mm = (2 * size_mm[0], 2 * size_mm[1], 2 * size_mm[2])
         coarse_numbering = number_voxels(modulus > 0)
-        is_fixed = _inject(is_fixed, operator.numbering.node_numbers, coarse_numbering.node_places)
+        is_fixed = _hand_down(is_fixed, operator.numbering.node_numbers, coarse_numbering.node_places)
         operator = stiffness_operator(coarse_numbering, modulus, size_mm, poisson_ratio, np.float32, finest.workers)
         levels.append(_level(operator, is_fixed, bound))
     return Multigrid(tuple(levels), _factorise(levels[-1]))
@@ -188,15 +188,23 @@ def _halve(modulus: Float32s) -> Float32s:
     return padded.reshape(nz // 2, 2, ny // 2, 2, nx // 2, 2).mean(axis=(1, 3, 5), dtype=np.float32)
 
 
-def _inject(
+def _hand_down(
     is_fixed: NDArray[np.bool_], fine_numbers: NDArray[np.int32], coarse_places: NDArray[np.int32]
 ) -> NDArray[np.bool_]:
-    """Hand supports down: fixed where the fine node at the same place is fixed."""
-    places = 2 * coarse_places
-    inside = (places < fine_numbers.shape).all(axis=1)
-    numbers = np.full(len(places), -1, dtype=np.int32)
-    numbers[inside] = fine_numbers[tuple(places[inside].T)]
-    return is_fixed[:, numbers] & (numbers >= 0)
+    """Return the supports of the coarse nodes.
+
+    Fixed are those at the place of a fixed fine node, and those that interpolate to fixed fine nodes only: without
+    the second rule, a support between two coarse layers would be lost.
+    """
+    has_node = np.pad(fine_numbers, (0, 1), constant_values=-1) >= 0
+    places = tuple(2 * coarse_places.T)
+    fixed = np.empty((3, len(coarse_places)), dtype=bool)
+    for component in range(3):
+        is_free = np.zeros(has_node.shape, dtype=bool)
+        is_free[has_node] = ~is_fixed[component]
+        near_free = ndimage.maximum_filter(is_free, size=3, mode="constant")
+        fixed[component] = (has_node & ~is_free)[places] | ~near_free[places]
+    return fixed
 
 
 def _level(operator: StiffnessOperator, is_fixed: NDArray[np.bool_], bound: float) -> Level:

@@ -1,1 +1,1 @@
-"""Volumes, segmentation, calibration, densitometry and quality: what is measured in a CT. Pure once weights are loaded."""
+"""Volumes, segmentation, calibration, densitometry and quality: what is measured in a CT. Pure."""

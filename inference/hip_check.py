@@ -39,8 +39,10 @@ LARGEST_CUT_MM2 = 300.0
 """Bone that may touch the side of the field of view or air, noise and bubbles included. [m] assumption."""
 LEAST_NECK_RADII = 1.2
 """Femur seen below the head's centre that shows the whole neck, in head radii. [m] assumption."""
-LEAST_SHAFT_MM = 80.0
-"""Femur below the head's centre: 50 mm to the lesser trochanter and 30 mm of shaft. [m] assumption."""
+SHAFT_START_RADII = 3.5
+"""The shaft is straight from here below the head's centre, in radii; as in docs/methods/femur-strength.md. [m]."""
+LEAST_SHAFT_MM = 30.0
+"""Straight shaft that gives its axis and holds the femur model; as in docs/methods/femur-strength.md. [m]."""
 METAL_HU = 2500.0
 """Above cortical bone (up to 2000 HU) and below titanium (3000 HU and more). [m] assumption."""
 LEAST_METAL_MM3 = 200.0
@@ -158,13 +160,14 @@ def _cut_sideways(hip: SeparatedHip, extent_mm: NDArray[np.float64]) -> QualityF
 
 
 def _short_shaft(hip: SeparatedHip) -> QualityFlag | None:
-    """Flag a femur whose mask ends too close below the lesser trochanter."""
+    """Flag a femur with too little shaft below its head."""
     length_mm = _length_mm(hip)
-    if length_mm >= LEAST_SHAFT_MM:
+    needed_mm = SHAFT_START_RADII * hip.head.radius_mm + LEAST_SHAFT_MM
+    if length_mm >= needed_mm:
         return None
     sentence = (
         f"{hip.femur_structure.name}: {length_mm:.0f} mm of the femur are seen below the centre of its head; "
-        f"the femur model needs {LEAST_SHAFT_MM:.0f} mm."
+        f"the femur model needs {needed_mm:.0f} mm."
     )
     return _flag("short_shaft", hip, sentence, (("below_head_mm", round(length_mm)),))
 

@@ -181,7 +181,6 @@ CLASSICAL_MODULES: tuple[str, ...] = (
     "spine",
     "vertebra_bodies",
     "vertebra_endplates",
-    "vertebra_heights",
     "vertebra_levels",
     "volume",
 )

@@ -17,7 +17,6 @@ from inference.spinal_canal import find_canal, working_grid
 from inference.spinal_curve import SpinalCurve, curve_through
 from inference.vertebra_bodies import BodySurface, find_surface, voxels_inside
 from inference.vertebra_endplates import Slab, find_slabs
-from inference.vertebra_heights import Heights, deformity, heights_of
 from inference.vertebra_levels import Levels, is_cut, name_levels
 from inference.volume import Volume
 
@@ -36,12 +35,11 @@ GAS_HU, MAX_GAS_SHARE = -200.0, 0.03
 
 @dataclass(frozen=True, slots=True)
 class _Body:
-    """One named body: its mask within a box of the volume, and its heights."""
+    """One named body: its mask within a box of the volume."""
 
     key: str
     box: tuple[slice, slice, slice]
     inside: NDArray[np.bool_]
-    heights: Heights
     problem: QualityFlag | None
 
 
@@ -58,8 +56,8 @@ def segment_spine(volume: Volume) -> tuple[NDArray[np.uint8], tuple[QualityFlag,
     labels : (slice, row, column) uint8 array
         Values of ``inference.labels``; all zero where levels are not certain.
     flags : tuple of QualityFlag
-        For every lumbar level without a label ``not_found``, ``truncated_bone`` or ``level_uncertain``; for
-        labelled levels ``deformed_vertebra`` where heights differ.
+        For every lumbar level without a label ``not_found``, ``truncated_bone`` or ``level_uncertain``.
+        Whether a labelled body is deformed is for ``inference.structure_checks`` to say.
     """
     labels = np.zeros(volume.hu.shape, dtype=np.uint8)
     grid = working_grid(volume)
@@ -91,7 +89,7 @@ def _bodies(volume: Volume, curve: SpinalCurve, slabs: tuple[Slab, ...], levels:
         surface = find_surface(volume, curve, slabs[index])
         box, inside = voxels_inside(volume, surface)
         problem = _cut(key) if is_cut(curve, slabs[index]) else _problem(volume, surface, key, box, inside)
-        bodies.append(_Body(key, box, inside, heights_of(surface), problem))
+        bodies.append(_Body(key, box, inside, problem))
     return tuple(bodies)
 
 
@@ -136,14 +134,4 @@ def _flags(bodies: tuple[_Body, ...]) -> tuple[QualityFlag, ...]:
     flags += [
         QualityFlag("not_found", key, f"No whole body of {key} is in the scan.") for key in LUMBAR if key not in named
     ]
-    whole = [body for body in bodies if body.problem is None]
-    for body in whole:
-        neighbours = [other.heights for other in whole if _are_neighbours(body.key, other.key)]
-        sentence = deformity(body.key, body.heights, neighbours)
-        if sentence:
-            flags.append(QualityFlag("deformed_vertebra", body.key, sentence, body.heights.evidence))
     return tuple(flags)
-
-
-def _are_neighbours(key: str, other: str) -> bool:
-    return abs(VERTEBRAE.index(key) - VERTEBRAE.index(other)) == 1

@@ -42,6 +42,9 @@ MIN_HEIGHT_RATIO = 0.75
 """Smallest ratio of heights within a body, and to its neighbours: Genant's grade 2 starts at a loss of 25 %
 [m]."""
 
+L5_HEIGHT_RATIO = 0.7
+"""L5 is a wedge by nature, lower at the back [m] assumption."""
+
 
 @dataclass(frozen=True, slots=True)
 class MetalEvidence:
@@ -218,14 +221,15 @@ def _deformed(heights: dict[str, VertebraHeights]) -> list[QualityFlag]:
             if 0 <= near < len(VERTEBRAE) and VERTEBRAE[near] in heights
         ]
         crushed = own.median_mm / min(beside) if len(beside) == 2 else 1.0
-        if min(own.ratio, crushed) < MIN_HEIGHT_RATIO:
+        least = L5_HEIGHT_RATIO if key == "L5" else MIN_HEIGHT_RATIO
+        if own.ratio < least or crushed < MIN_HEIGHT_RATIO:
             flags.append(
                 QualityFlag(
                     "deformed_vertebra",
                     key,
                     f"{BY_KEY[key].name}: heights of {own.anterior_mm:.0f}, {own.middle_mm:.0f} and "
                     f"{own.posterior_mm:.0f} mm in front, middle and back; expected a lowest of at least "
-                    f"{100 * MIN_HEIGHT_RATIO:g} percent of the highest and of both neighbours.",
+                    f"{100 * least:g} percent of the highest and {100 * MIN_HEIGHT_RATIO:g} percent of the neighbours.",
                     (("height_ratio", own.ratio), ("ratio_to_neighbours", crushed)),
                 )
             )

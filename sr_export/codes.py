@@ -274,7 +274,7 @@ FINDINGS: dict[str, Code] = {
         ("level_uncertain", "ON3005", "Vertebral level uncertain"),
         ("bone_not_separated", "ON3006", "Bone not separated from its neighbour"),
         ("truncated_bone", "ON3007", "Bone cut off by the edge of the images"),
-        ("short_shaft", "ON3008", "Femoral shaft too short for the analysis"),
+        ("short_shaft", "ON3008", "Femoral shaft short, strength tends high"),
         ("thick_slices", "ON3009", "Slices too thick"),
         ("coarse_voxels", "ON3010", "Voxels too coarse"),
         ("sharp_kernel", "ON3011", "Edge-enhancing reconstruction kernel"),
@@ -293,6 +293,11 @@ FINDINGS: dict[str, Code] = {
         ("uneven_core", "ON3025", "Trabecular core uneven"),
         ("no_strength", "ON3026", "Strength not computed"),
         ("not_converged", "ON3024", "Finite element solution not reached"),
+        ("truncated", "ON3027", "Femur cut by an edge of the images"),
+        ("coarse_elements", "ON3028", "Finite elements too coarse"),
+        ("islands_dropped", "ON3029", "Loose parts of the bone left out"),
+        ("modulus_limited", "ON3030", "Densities outside the modulus law"),
+        ("unusual_neck", "ON3031", "Unusual angle of the femoral neck"),
     )
 }
 OTHER_FINDING = Code("ON3000", SCHEME, "Other quality finding")

@@ -116,7 +116,7 @@ def draw_strain(
     ----------
     risk : (slice, row, column) float array
         Canonical; strain over its limit at the failure load, 1 where the bone fails, NaN outside the bone.
-        Each point of the picture shows the largest value on its way from front to back.
+        Each point of the picture shows the bone's front surface.
     spacing_mm
         Along (slice, row, column).
     failure_index
@@ -132,8 +132,8 @@ def draw_strain(
     """
     bone = np.isfinite(risk)
     silhouette: NDArray[np.bool_] = np.asarray(bone.any(axis=1))
-    field = np.where(bone, risk, -np.inf).max(axis=1)
-    image = np.where(silhouette, field, np.nan)
+    front = bone.argmax(axis=1)[:, None]
+    image = np.where(silhouette, np.take_along_axis(risk, front, axis=1)[:, 0], np.nan)
     up_mm, across_mm = spacing_mm[0], spacing_mm[2]
     extent = (0.0, image.shape[1] * across_mm, 0.0, image.shape[0] * up_mm)
     pad_mm = 0.08 * extent[3]

@@ -183,8 +183,10 @@ class Subject(Identity):
     __tablename__ = "subjects"
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     blind_index: Mapped[str] = mapped_column(String(64), unique=True)
+    id_index: Mapped[str | None] = mapped_column(String(64), index=True)
+    """As the blind index but without the issuer, to find the same number under another one."""
     pseudonym: Mapped[str] = mapped_column(String(64), unique=True)
-    project: Mapped[str] = mapped_column(String(64))
+    project: Mapped[str] = mapped_column(String(64), index=True)
     identity: Mapped[bytes] = mapped_column(LargeBinary)
     date_offset: Mapped[bytes] = mapped_column(LargeBinary)
     key_id: Mapped[str] = mapped_column(String(16))
@@ -201,6 +203,37 @@ class UidRow(Identity):
     level: Mapped[str] = mapped_column(String(20))
     key_id: Mapped[str] = mapped_column(String(16))
     subject_id: Mapped[str] = mapped_column(ForeignKey("subjects.id", ondelete="RESTRICT"), index=True)
+
+
+class KeySet(Identity):
+    """A key this database was written with: its name and a fingerprint that tells it from a wrong one."""
+
+    __tablename__ = "key_sets"
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+
+
+class AuditRow(Identity):
+    """One use of the map by a person; every row holds the hash of the one before."""
+
+    __tablename__ = "audit"
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+    action: Mapped[str] = mapped_column(String(32))
+    actor: Mapped[str] = mapped_column(String(64))
+    detail: Mapped[str] = mapped_column(String(500))
+    previous_hash: Mapped[str] = mapped_column(String(64))
+    row_hash: Mapped[str] = mapped_column(String(64))
+
+
+class MapState(Identity):
+    """One row: how long the audit is and its last hash. Whoever changes the map holds this row."""
+
+    __tablename__ = "map_state"
+    __table_args__ = (CheckConstraint("id = 1", name="single"),)
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    audit_rows: Mapped[int]
+    audit_hash: Mapped[str] = mapped_column(String(64))
 
 
 class Research(DeclarativeBase):

@@ -6,24 +6,38 @@ the patient.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
+from sqlalchemy.orm import Session
 
 from deid_rules.engine import deidentify
+from deid_rules.errors import DeidError
 from deid_rules.pixels import gate
 from deid_rules.profile import Profile
-from deid_rules.report import Subject, UidPair
-from deid_rules.residual import find_residual, identifiers_of
+from deid_rules.report import DeidReport, Subject, UidPair
+from deid_rules.residual import KnownIdentifiers, find_residual, identifiers_of
 from deid_rules.uids import UidMapper
+from dicom_node.db import models
 from dicom_node.errors import JobRejected
-from dicom_node.identity.map import Person, person_from_header
+from dicom_node.identity.causes import (
+    ConflictingArrival,
+    IssuerChanged,
+    NotDeidentifiable,
+    PixelGateRefused,
+    Quarantined,
+    ResidualIdentifier,
+    StudyUnderTwoPatients,
+    Unreadable,
+)
+from dicom_node.identity.person import Person, person_from_header
 from dicom_node.jobs.failure import describe_failure
-from dicom_node.storage.files import write_durably
+from dicom_node.storage.files import sync_folder, write_durably
 from inference.series import choose_series
 
 
@@ -47,8 +61,10 @@ def read_headers(paths: Sequence[Path], *, skip_foreign: bool = False) -> list[t
 
     Raises
     ------
+    Unreadable
+        When a file cannot be read.
     JobRejected
-        When a file cannot be read, or none is DICOM.
+        When none is DICOM.
     """
     headers = []
     for position, path in enumerate(paths, start=1):
@@ -56,9 +72,9 @@ def read_headers(paths: Sequence[Path], *, skip_foreign: bool = False) -> list[t
             headers.append((path, dcmread(path, stop_before_pixels=True)))
         except InvalidDicomError:
             if not skip_foreign:
-                raise JobRejected(f"Instance {position} of {len(paths)} is not a DICOM file.") from None
+                raise Unreadable(f"Instance {position} of {len(paths)} is not a DICOM file.") from None
         except Exception as error:  # noqa: BLE001 - a broken file fails in any way; its kind is all that may be said
-            raise JobRejected(
+            raise Unreadable(
                 f"Instance {position} of {len(paths)} is not a readable DICOM file ({describe_failure(error)})."
             ) from None
     if not headers:
@@ -88,20 +104,67 @@ def select_series(headers: Sequence[tuple[Path, Dataset]]) -> list[Path]:
 def single_person(headers: Sequence[tuple[Path, Dataset]]) -> Person:
     """Return the one patient of a study.
 
+    Where headers differ in what they know beside number and issuer, the first that has a birth date counts.
+
     Raises
     ------
-    JobRejected
-        When there is no patient ID, or the instances name several patients.
+    MissingPatientId
+        When an instance has no patient ID.
+    StudyUnderTwoPatients
+        When the instances name several patient IDs.
+    IssuerChanged
+        When they name one patient ID with several issuers; none is an issuer of its own here.
+    ConflictingArrival
+        When they name one patient with several birth dates.
     """
-    people = {}
-    for _, header in headers:
-        person = person_from_header(header)
-        people[person.patient_id, person.issuer] = person
-    if len(people) != 1:
-        raise JobRejected(
-            f"The study's instances name {len(people)} different patients; one is expected. Correct them in the PACS."
+    people = [person_from_header(header) for _, header in headers]
+    numbers = {person.patient_id for person in people}
+    if len(numbers) != 1:
+        raise StudyUnderTwoPatients(
+            f"The study's instances name {len(numbers)} different patients; one is expected. Correct them in the PACS."
         )
-    return next(iter(people.values()))
+    issuers = {person.issuer for person in people}
+    if len(issuers) != 1:
+        raise IssuerChanged(
+            f"The study's instances name one patient number with {len(issuers)} issuers (0010,0021); one is expected. "
+            "Correct them in the PACS."
+        )
+    dated = [person for person in people if person.birth_date]
+    if len({person.birth_date for person in dated}) > 1:
+        raise ConflictingArrival(
+            "The study's instances name one patient with several birth dates (0010,0030). Correct them in the PACS."
+        )
+    return (dated or people)[0]
+
+
+def quarantine_study(
+    session: Session, job_id: str, instance: models.Instance, cause: Quarantined, now: datetime
+) -> None:
+    """Note in the quarantine table why a study is kept aside; its instances stay where they are.
+
+    Parameters
+    ----------
+    session
+        Of the hospital database.
+    job_id
+        The study's job; a second call for the same job replaces the row of the first.
+    instance
+        Any instance of the study.
+    cause
+        What was raised.
+    now
+        Time of the row.
+    """
+    session.merge(
+        models.Quarantined(
+            id=job_id,
+            cause=cause.cause,
+            sentence=str(cause)[:500],
+            path=instance.path,
+            calling_aet=instance.calling_aet,
+            received_at=now,
+        )
+    )
 
 
 def clean_series(
@@ -120,16 +183,23 @@ def clean_series(
 
     Raises
     ------
-    JobRejected
+    Quarantined
         When an instance cannot be de-identified safely. Nothing of the series stays on the research side then.
     """
     pairs: dict[str, UidPair] = {}
     withheld: Counter[str] = Counter()
     count = 0
     try:
-        for position, (clean, report) in enumerate(_clean_instances(paths, subject, profile, uids, withheld)):
-            write_durably(folder / f"{position:05d}.dcm", [clean])
-            pairs.update({pair.clean_uid: pair for pair in report})
+        for position, path in enumerate(paths, start=1):
+            try:
+                report = clean_instance(path, folder / f"{count:05d}.dcm", subject, profile, uids)
+            except PixelGateRefused as refusal:
+                withheld[str(refusal)] += 1
+                continue
+            except Quarantined as refusal:
+                place = f"Instance {position} of {len(paths)} of the series was kept aside"
+                raise type(refusal)(f"{place}: {refusal}") from None
+            pairs.update({pair.clean_uid: pair for pair in report.uid_pairs})
             count += 1
     except JobRejected:
         for leftover in folder.glob("*.dcm"):
@@ -137,31 +207,69 @@ def clean_series(
         raise
     if count == 0:
         causes = "; ".join(f"{number} {cause}" for cause, number in sorted(withheld.items()))
-        raise JobRejected(f"No instance of the series passed the pixel gate: {causes}.")
+        raise PixelGateRefused(f"No instance of the series passed the pixel gate: {causes}.")
+    sync_folder(folder)
     return CleanSeries(count, tuple(pairs.values()))
 
 
-def _clean_instances(
-    paths: Sequence[Path], subject: Subject, profile: Profile, uids: UidMapper, withheld: Counter[str]
-) -> Iterator[tuple[bytes, tuple[UidPair, ...]]]:
-    for position, path in enumerate(paths, start=1):
-        place = f"Instance {position} of {len(paths)} of the series"
-        try:
-            original = dcmread(path)
-            verdict = gate(original)
-            if not verdict.allowed:
-                withheld[verdict.cause] += 1
-                continue
-            clean, report = deidentify(original, subject, profile, uids)
-            encoded = _encode(clean)
-        except Exception as error:  # noqa: BLE001 - fail closed: what cannot be cleaned does not cross
-            raise JobRejected(
-                f"{place} cannot be de-identified ({describe_failure(error)}); it was kept aside."
-            ) from None
-        residual = find_residual(encoded, identifiers_of(original))
+def clean_instance(source: Path, target: Path, subject: Subject, profile: Profile, uids: UidMapper) -> DeidReport:
+    """De-identify one file into another, which has its name only after it was read again and searched.
+
+    Parameters
+    ----------
+    source
+        The original.
+    target
+        The clean file; its name must tell nothing.
+    subject, profile, uids
+        As for `clean_series`.
+
+    Returns
+    -------
+    DeidReport
+        What was done, by rule.
+
+    Raises
+    ------
+    Unreadable, PixelGateRefused, NotDeidentifiable, ResidualIdentifier
+        The cause; there is no target then.
+    """
+    original = _read(source)
+    try:
+        verdict = gate(original, profile.site_rules.image_types)
+        if not verdict.allowed:
+            raise PixelGateRefused(verdict.cause)
+        clean, report = deidentify(original, subject, profile, uids)
+        encoded = _encode(clean)
+        known = identifiers_of(original)
+    except Quarantined:
+        raise
+    except DeidError as error:
+        raise NotDeidentifiable(f"It cannot be de-identified: {error}.") from None
+    except Exception as error:  # noqa: BLE001 - fail closed: what cannot be cleaned does not cross
+        raise NotDeidentifiable(f"It cannot be de-identified ({describe_failure(error)}).") from None
+    _write_searched(target, encoded, known)
+    return report
+
+
+def _read(path: Path) -> Dataset:
+    try:
+        return dcmread(path)
+    except Exception as error:  # noqa: BLE001 - a broken file fails in any way; its kind is all that may be said
+        raise Unreadable(f"It is not a readable DICOM file ({describe_failure(error)}).") from None
+
+
+def _write_searched(target: Path, encoded: bytes, known: KnownIdentifiers) -> None:
+    """Write under a temporary name, read again, search, and only then give the file its name."""
+    staged = target.with_name(f".{target.name}.part")
+    try:
+        write_durably(staged, [encoded])
+        residual = find_residual(staged.read_bytes(), known)
         if residual:
-            raise JobRejected(f"{place} still held the patient's {', '.join(residual)} after de-identification.")
-        yield encoded, report.uid_pairs
+            raise ResidualIdentifier(f"It still held the patient's {', '.join(residual)} after de-identification.")
+        staged.replace(target)
+    finally:
+        staged.unlink(missing_ok=True)
 
 
 def _encode(dataset: Dataset) -> bytes:

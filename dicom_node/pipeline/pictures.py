@@ -56,7 +56,7 @@ def _strain_pictures(findings: "Findings") -> Iterator[Picture]:
             yield Picture(
                 f"{key}_{name}",
                 f"{structure.name}, {name}: {round(case.failure_load_n, -1):.0f} N",
-                f"Strain over its limit at failure; fails in {case.mode} at the {case.failure_site}.",
+                f"Front surface, strain over its limit at failure; fails in {case.mode} at the {case.failure_site}.",
                 draw_strain(
                     strength.risk[case.name],
                     (strength.element_mm,) * 3,

@@ -89,7 +89,8 @@ def headline(findings: Findings) -> str:
             said.append(f"Trabecular vBMD: {', '.join(singles)} mg/cm3{uncalibrated}; no L1-L2 mean.")
     for key, strength in findings.strengths.items():
         loads = ", ".join(f"{CASE_NAMES[case.name]} {round(case.failure_load_n, -1):.0f} N" for case in strength.cases)
-        said.append(f"{BY_KEY[key].name} strength: {loads}{uncalibrated}.")
+        short = ", tending high: little shaft in view" if any(f.code == "short_shaft" for f in strength.flags) else ""
+        said.append(f"{BY_KEY[key].name} strength: {loads}{uncalibrated}{short}.")
     refused = [
         BY_KEY[key].name
         for key in FEMURS

@@ -127,9 +127,7 @@ def test_a_failed_job_can_be_run_again(make_node: Callable[..., LocalNode], tmp_
     send(node, files)
     job = wait_for(lambda: job_of(node, study), 120, "the job")
     node.post(f"/api/jobs/{job['id']}/retry")
-    again = wait_for(
-        lambda: (one := job_of(node, study)) and one["attempts"] == 2 and one, 120, "the second attempt"
-    )
+    again = wait_for(lambda: (one := job_of(node, study)) and one["attempts"] == 2 and one, 120, "the second attempt")
     assert again["state"] == "failed"
     assert again["id"] == job["id"]
 
@@ -146,4 +144,3 @@ def test_a_folder_without_dicom_is_refused_with_a_sentence(tmp_path: Path, conte
     (tmp_path / "in" / "file").write_bytes(content)
     with pytest.raises(JobRejected, match="DICOM"):
         analyse_study_folder(tmp_path / "in", tmp_path / "out", Settings(), Console(quiet=True))
-

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from fe.femur import DEFAULT_CASES, SIDEWAYS_FALL, STANCE, FemurSettings, case_loads, femur_surface
+from fe.femur import DEFAULT_CASES, SIDEWAYS_FALL, STANCE, FemurSettings, case_loads, femur_surface, held_distal_nodes
 from fe.femur_frame import find_femur_frame
 from fe.gallery import synthetic_femur
 from fe.grid import density_grid
@@ -149,6 +149,10 @@ def test_a_ragged_end_is_held_where_the_bone_is_whole_again(femur, right):
     y, x = np.argwhere(ragged[0])[0]
     ragged[0] = False
     ragged[0, y : y + 2, x : x + 2] = femur.mask[0, y : y + 2, x : x + 2]
+    grid = density_grid(femur.rho_qct_mg_per_cm3, ragged, VOXEL_MM, 2.5)
+    numbering = number_voxels(grid.is_bone)
+    held = held_distal_nodes(grid, numbering, FemurSettings())
+    np.testing.assert_array_equal(held, numbering.node_places[:, 0] <= 1)
     result = strengths("R", femur.rho_qct_mg_per_cm3, ragged)
     for one, other in zip(right.cases, result.cases, strict=True):
         assert other.failure_load_n == pytest.approx(one.failure_load_n, rel=0.02)

@@ -16,7 +16,10 @@ RNG = np.random.default_rng(2718)
 
 def slices() -> list[Dataset]:
     stored = RNG.integers(0, 4000, (4, 16, 20), dtype=np.uint16)
-    return [make_slice(plane, (0, 0, 10.0 * n), bits_stored=12, SliceThickness=10.0, number=n + 1) for n, plane in enumerate(stored)]
+    return [
+        make_slice(plane, (0, 0, 10.0 * n), bits_stored=12, SliceThickness=10.0, number=n + 1)
+        for n, plane in enumerate(stored)
+    ]
 
 
 def jpeg_lossless(dataset: Dataset, folder: Path) -> Dataset:

@@ -283,8 +283,8 @@ def test_pixels_that_are_no_hu_are_refused(changes: dict[str, object], words: st
 def test_a_compression_without_decoder_is_refused_by_name() -> None:
     series = make_series(anatomy())
     for dataset in series:
-        dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.70"
-    refused(errors.UnsupportedPixels, series, "JPEG Lossless", "uncompressed")
+        dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.201"
+    refused(errors.UnsupportedPixels, series, "High-Throughput JPEG 2000", "uncompressed")
 
 
 def test_a_corrupt_compressed_slice_is_refused() -> None:

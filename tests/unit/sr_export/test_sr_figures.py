@@ -62,12 +62,21 @@ def test_nothing_segmented_still_gives_a_picture():
 def test_the_failing_point_is_bright_and_on_its_side():
     risk = np.full((40, 20, 30), np.nan, np.float32)
     risk[5:35, 5:15, 4:26] = 0.1
-    risk[28:34, 9, 5:9] = 1.0
+    risk[28:34, 5, 5:9] = 1.0
     rgb = draw_strain(risk, (2.0, 2.0, 2.0), (31, 9, 7), "R", "fall").astype(int)
     orange = (rgb[..., 0] > 200) & (rgb[..., 2] < 170) & (rgb[..., 1] > 120)
     rows, columns = np.nonzero(orange[: int(rgb.shape[0] * 0.7)])
     assert columns.mean() < rgb.shape[1] / 2
     assert rows.mean() < rgb.shape[0] / 2
+
+
+def test_the_picture_shows_the_front_surface_and_not_what_lies_behind():
+    risk = np.full((20, 10, 20), 0.2, np.float32)
+    behind = risk.copy()
+    behind[:, 5:] = 1.0
+    assert np.array_equal(
+        draw_strain(risk, (2.0, 2.0, 2.0), None, "R", "fall"), draw_strain(behind, (2.0, 2.0, 2.0), None, "R", "fall")
+    )
 
 
 def test_a_failure_without_a_known_place_is_drawn_without_a_ring():

@@ -1,0 +1,114 @@
+"""The audit of the identity map: who used it for what, in a chain of hashes.
+
+Every row holds the SHA-256 of itself and of the row before, and the map's state holds the number and the hash of the
+last one. So a changed, missing or added row shows, unless whoever did it rewrote the chain from there to its end and
+the state too; the last hash, kept elsewhere (every row's goes to the log), shows that as well.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dicom_node.db import models
+from dicom_node.errors import ConfigurationError
+from dicom_node.identity.register import hold
+from dicom_node.logs import log
+
+LOG = log(__name__)
+MAX_NAME_CHARACTERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """What is written: by whom, what, and figures about it; never an identity."""
+
+    action: str
+    actor: str
+    detail: dict[str, str | int]
+
+
+def require_name(text: str | None) -> str:
+    """Return the name of the administrator who answers for an action.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is none, or it is not 1 to 64 printable characters.
+    """
+    name = (text or "").strip()
+    if not name or len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
+        raise ConfigurationError(
+            "This needs an administrator: say who answers for it with --administrator NAME (1 to 64 characters). "
+            "The name is kept in the audit."
+        )
+    return name
+
+
+def write_audit(session: Session, entry: AuditEntry, now: datetime) -> str:
+    """Append one row and return its hash; it is there when the session's transaction is."""
+    hold(session)
+    state = session.scalars(select(models.MapState)).one()
+    session.refresh(state)
+    row = models.AuditRow(
+        number=state.audit_rows + 1,
+        at=now,
+        action=entry.action,
+        actor=entry.actor,
+        detail=json.dumps(entry.detail, sort_keys=True)[:500],
+        previous_hash=state.audit_hash,
+    )
+    row.row_hash = _hash(row)
+    session.add(row)
+    state.audit_rows, state.audit_hash = row.number, row.row_hash
+    session.flush()
+    LOG.info("identity_map_used", action=row.action, audit_row=row.number, audit_hash=row.row_hash)
+    return row.row_hash
+
+
+def audit_rows(session: Session) -> list[models.AuditRow]:
+    """Return every row, oldest first."""
+    return list(session.scalars(select(models.AuditRow).order_by(models.AuditRow.number)))
+
+
+def audit_faults(session: Session, expected_hash: str = "") -> list[str]:
+    """Check the chain.
+
+    Parameters
+    ----------
+    session
+        Of the identity database.
+    expected_hash
+        A hash noted earlier: a row must have it.
+
+    Returns
+    -------
+    list of str
+        One sentence a fault; empty when the audit is whole.
+    """
+    faults = []
+    number, previous = 0, ""
+    rows = audit_rows(session)
+    for row in rows:
+        if row.number != number + 1:
+            faults.append(f"Between row {number} and row {row.number} rows are missing.")
+        elif row.previous_hash != previous:
+            faults.append(f"Row {row.number} does not follow row {number}: one of them was changed.")
+        if row.row_hash != _hash(row):
+            faults.append(f"Row {row.number} was changed.")
+        number, previous = row.number, row.row_hash
+    state = session.scalars(select(models.MapState)).one()
+    if (state.audit_rows, state.audit_hash) != (number, previous):
+        faults.append(f"The audit ends with row {number}; the map's state says {state.audit_rows} and another hash.")
+    if expected_hash and expected_hash not in {row.row_hash for row in rows}:
+        faults.append("No row has the hash that was expected.")
+    return faults
+
+
+def _hash(row: models.AuditRow) -> str:
+    at = row.at.astimezone(UTC).isoformat(timespec="microseconds")
+    text = json.dumps([row.number, at, row.action, row.actor, row.detail, row.previous_hash])
+    return hashlib.sha256(text.encode()).hexdigest()
