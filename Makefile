@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PACKAGES := dicom_node deid_rules inference fe sr_export
 SYSTEM_PACKAGES := orthanc dcmtk dicom3tools postgresql libpixelmed-java libsaxonhe-java default-jre-headless poppler-utils
 
-.PHONY: help setup system demo run test check verify bench soak migration format clean
+.PHONY: help setup system demo run test check verify bench migration format clean
 
 help: ## show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -13,7 +13,7 @@ help: ## show this help
 setup: $(VENV)/.installed ## virtual environment in .venv with the product and its development tools
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || sh docker/system-packages.sh python3-venv && $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { sh docker/system-packages.sh python3-venv && $(PYTHON) -m venv --clear $(VENV); }
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
@@ -34,7 +34,7 @@ check: setup ## format, lint, types, import rules and unit tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/unit -m "not real_data and not needs_binary"
+	$(BIN)/python -m pytest -q -n auto tests/unit -m "not real_data and not needs_binary"
 
 verify: setup ## the numerical proof
 	$(BIN)/python -m pytest -q tests/verification

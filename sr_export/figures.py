@@ -27,7 +27,7 @@ DEPTH_AXIS: dict[Plane, int] = {"coronal": 1, "sagittal": 2}
 EDGE_LETTERS: dict[Plane, tuple[str, str]] = {"coronal": ("R", "L"), "sagittal": ("A", "P")}
 SIDE_WORDS: dict[Laterality, str] = {"R": "Right", "L": "Left", "": ""}
 
-WINDOW_HU = (-200.0, 1000.0)
+WINDOW_HU = (-150.0, 600.0)
 """Bone and soft tissue both visible; radiological convention [m] assumption."""
 MARGIN_MM = 30.0
 """Shown around the outlined bones."""

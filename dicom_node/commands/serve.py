@@ -1,6 +1,8 @@
 """``osteonode serve``."""
 
 import argparse
+import os
+import sys
 
 from rich.console import Console
 
@@ -17,3 +19,7 @@ def serve(settings: Settings, options: argparse.Namespace, console: Console) -> 
         highlight=False,
     )
     node.serve(settings)
+    # A step that is under way would hold the interpreter until it ends. It goes on after the next start, as after a
+    # crash, so the process ends here; every database has been closed.
+    sys.stdout.flush()
+    os._exit(0)

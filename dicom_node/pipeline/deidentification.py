@@ -104,12 +104,21 @@ def select_series(headers: Sequence[tuple[Path, Dataset]]) -> list[Path]:
 def single_person(headers: Sequence[tuple[Path, Dataset]]) -> Person:
     """Return the one patient of a study.
 
-    Where headers differ in what they know beside number and issuer, the first that has a birth date counts.
-
     Raises
     ------
     MissingPatientId
         When an instance has no patient ID.
+    StudyUnderTwoPatients, IssuerChanged, ConflictingArrival
+        As `one_person`.
+    """
+    return one_person([person_from_header(header) for _, header in headers])
+
+
+def one_person(people: Sequence[Person]) -> Person:
+    """Return the one patient of a study's instances; the first that has a birth date, where some have none.
+
+    Raises
+    ------
     StudyUnderTwoPatients
         When the instances name several patient IDs.
     IssuerChanged
@@ -117,7 +126,6 @@ def single_person(headers: Sequence[tuple[Path, Dataset]]) -> Person:
     ConflictingArrival
         When they name one patient with several birth dates.
     """
-    people = [person_from_header(header) for _, header in headers]
     numbers = {person.patient_id for person in people}
     if len(numbers) != 1:
         raise StudyUnderTwoPatients(

@@ -60,7 +60,7 @@ def report_from(findings: Findings, tools: "Tools") -> tuple[Report, dict[str, A
         headline=headline(findings),
         regions=tuple(_regions(findings)),
         groups=tuple(_groups(findings)),
-        findings=tuple(_finding(flag) for flag in findings.flags),
+        findings=tuple(_findings(findings)),
         calibration=_calibration(findings.record),
         algorithms=tuple(_algorithms(findings, tools)),
         equipment=Equipment("OsteoNode", "osteonode", __version__, tools.serial_number),
@@ -219,9 +219,13 @@ def _vbmd(concept: str, density: Density) -> Measurement:
     return Measurement(concept, value) if low == high else Measurement(concept, value, low, high)
 
 
-def _finding(flag: QualityFlag) -> Finding:
-    row = flag.definition
-    return Finding(flag.code, flag.subject, flag.sentence, row.forbids_density or row.forbids_strength)
+def _findings(findings: Findings) -> Iterator[Finding]:
+    """Yield every quality flag, but not those the strength's model says again and better."""
+    said = {(flag.code, key) for key, strength in findings.strengths.items() for flag in strength.flags}
+    for flag in findings.flags:
+        if (flag.code, flag.subject) not in said:
+            row = flag.definition
+            yield Finding(flag.code, flag.subject, flag.sentence, row.forbids_density or row.forbids_strength)
 
 
 def _calibration(record: CalibrationRecord) -> CalibrationStatement:

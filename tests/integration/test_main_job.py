@@ -168,8 +168,9 @@ def _segment_holds(seg: Dataset, label: str, point_mm: np.ndarray) -> bool:
     return bool(volume.array[tuple(index)][number - 1])
 
 
-def test_a_node_killed_in_the_middle_of_a_job_finishes_it_once(
-    hospital: tuple[LocalNode, Orthanc], patient_files: list[Path], tmp_path: Path
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_a_node_ended_in_the_middle_of_a_job_finishes_it_once(
+    hospital: tuple[LocalNode, Orthanc], patient_files: list[Path], tmp_path: Path, end: str
 ) -> None:
     node, orthanc = hospital
     study = dcmread(patient_files[0], stop_before_pixels=True).StudyInstanceUID
@@ -180,7 +181,9 @@ def test_a_node_killed_in_the_middle_of_a_job_finishes_it_once(
         120,
         "the analysis to be under way",
     )
-    node.kill()
+    began = time.monotonic()
+    getattr(node, end)()
+    assert time.monotonic() - began < 10, "a node that is asked to stop does not wait for a job"
     node.start()
     finished_job(node)
     back = results_in(orthanc, study, tmp_path / "back")
