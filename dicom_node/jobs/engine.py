@@ -6,6 +6,7 @@ and our own sentences; nothing else reaches its tables.
 DBOS on SQLite is for one process; more than one is refused at start (a lock on the data folder).
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -138,8 +139,11 @@ def _step(name: str, function: Callable[..., Any], *arguments: object) -> Any:
     """Run one checkpointed step; only errors of our own tree, whose sentences are safe, reach the engine."""
 
     def guarded() -> Any:
+        began = time.monotonic()
         try:
-            return function(*arguments)
+            value = function(*arguments)
+            LOG.info("step_done", step=name, subject=arguments[0], seconds=round(time.monotonic() - began, 2))
+            return value
         except NodeError as error:
             raise type(error)(str(error)) from None
         except Exception as error:  # noqa: BLE001 - the boundary: any error becomes a job state

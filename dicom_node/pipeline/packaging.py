@@ -9,15 +9,20 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from pydicom import Dataset, dcmread
 
 from dicom_node.errors import JobFailed
-from dicom_node.pipeline.report_files import load_report
+from dicom_node.pipeline.report_files import load_affine_lps, load_report
 from dicom_node.pipeline.validators import validate
 from dicom_node.storage.files import write_durably
 from sr_export import ResultSet, build_results, check_results
 from sr_export.errors import ExportError
+from sr_export.geometry import grid_from_headers
+
+GRID_TOLERANCE_MM = 0.01
+"""Headers give positions to 1e-4 mm or better; a swapped slice is off by a slice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,7 @@ def package(sources: Sequence[Path], report_folder: Path, output: Path) -> list[
     """
     headers = [dcmread(path, stop_before_pixels=True) for path in sources]
     report = load_report(report_folder)
+    _check_slices(headers, report_folder)
     try:
         results = build_results(headers, report)
         problems = check_results(headers, results, report)
@@ -61,6 +67,24 @@ def package(sources: Sequence[Path], report_folder: Path, output: Path) -> list[
     if found:
         raise JobFailed(f"The result objects did not pass the validators: {'; '.join(found)[:800]}.")
     return written
+
+
+def _check_slices(headers: Sequence[Dataset], report_folder: Path) -> None:
+    """Refuse headers that do not lie where the analysed volume lay: reversed, of another series or another patient.
+
+    The analysis read the grid from the clean instances, this reads it from the originals, with other code.
+    """
+    try:
+        found = grid_from_headers(headers).affine_lps
+    except ExportError as error:
+        raise JobFailed(f"The original series' geometry cannot be used. {error}") from None
+    expected = load_affine_lps(report_folder)
+    if not np.allclose(found, expected, atol=GRID_TOLERANCE_MM):
+        off_mm = float(np.abs(found - expected).max())
+        raise JobFailed(
+            f"The original slices lie up to {off_mm:.1f} mm off the analysed ones; they are not the same. "
+            "Nothing was sent."
+        )
 
 
 def _write(results: ResultSet, output: Path) -> list[PackagedObject]:

@@ -133,8 +133,8 @@ def check_identity_with_pacs(
         differing = differences(expected, match)
         if differing:
             raise DeliveryRefused(
-                f"The study has another {' and another '.join(differing)} in the PACS than when it was analysed; nothing "
-                "was sent. Send the corrected study to the node again."
+                f"The study has another {' and another '.join(differing)} in the PACS than when it was analysed; "
+                "nothing was sent. Send the corrected study to the node again."
             )
 
 

@@ -62,6 +62,11 @@ def load_report(folder: Path) -> Report:
     )
 
 
+def load_affine_lps(folder: Path) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the (4, 4) index-to-LPS map, mm, of the volume the masks were made on."""
+    return np.asarray(json.loads((folder / "report.json").read_text())["grid"]["affine_lps"], dtype=np.float64)
+
+
 def _without_arrays(report: Report) -> Report:
     empty = np.zeros((0, 0, 0), bool)
     blank = np.zeros((0, 0, 3), np.uint8)

@@ -68,7 +68,8 @@ def report_from(findings: Findings, tools: "Tools") -> tuple[Report, dict[str, A
         limits=(*LIMITS, *_no_category(findings.lumbar)),
         pictures=tuple(pictures_of(findings)),
     )
-    return report, {"computation": _computation(findings)}
+    grid = {"affine_lps": findings.volume.affine_lps.tolist(), "shape": list(findings.volume.hu.shape)}
+    return report, {"grid": grid, "computation": _computation(findings)}
 
 
 def headline(findings: Findings) -> str:

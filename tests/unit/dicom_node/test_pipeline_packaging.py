@@ -1,0 +1,82 @@
+"""Results go under the slices they were measured on, and under no others."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import Dataset, dcmread
+from test_pipeline_results import TOOLS, findings
+
+from dicom_node.demo.fake_ct import FakePatient, Scan, write_series
+from dicom_node.errors import JobFailed
+from dicom_node.pipeline.packaging import package
+from dicom_node.pipeline.report_files import save_report
+from dicom_node.pipeline.results import report_from
+from inference.dicom_volume import volume_from_datasets
+from inference.labels import BY_KEY
+from inference.segmentation import Segmentation
+
+SCAN = Scan(np.zeros((12, 30, 40), np.int16), (3.0, 3.0, 3.0), (-60.0, -45.0, 100.0))
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> list[Path]:
+    return write_series(SCAN, tmp_path / "ct", FakePatient(), seed="packaging")
+
+
+@pytest.fixture
+def report_folder(tmp_path: Path, series: list[Path]) -> Path:
+    """A report measured on the series: right femur only, low columns."""
+    volume = volume_from_datasets([dcmread(path) for path in series])
+    labels = np.zeros(volume.hu.shape, np.uint8)
+    labels[2:6, 8:20, 4:14] = BY_KEY["femur_right"].value
+    labels[4:10, 8:20, 18:24] = BY_KEY["L1"].value
+    base = findings()
+    found = findings(volume=volume, segmentation=Segmentation(labels, base.segmentation.identity, ()))
+    report, figures = report_from(found, TOOLS)
+    save_report(report, tmp_path / "report", figures)
+    return tmp_path / "report"
+
+
+@pytest.fixture(autouse=True)
+def _without_native_validators(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicom_node.pipeline.packaging.validate", lambda paths, source: ())
+
+
+def test_the_objects_carry_patient_study_and_side_of_the_originals(
+    series: list[Path], report_folder: Path, tmp_path: Path
+) -> None:
+    objects = package(series, report_folder, tmp_path / "out")
+    original = dcmread(series[0], stop_before_pixels=True)
+    assert {one.kind for one in objects} == {"seg", "sr", "page", "pdf"}
+    for one in objects:
+        ds = dcmread(tmp_path / "out" / one.file)
+        assert (ds.PatientID, ds.PatientName, ds.StudyInstanceUID) == (
+            original.PatientID,
+            original.PatientName,
+            original.StudyInstanceUID,
+        )
+    seg = next(dcmread(tmp_path / "out" / one.file) for one in objects if one.kind == "seg")
+    assert _centroid_x(seg, "Right femur") < _centroid_x(seg, "L1 vertebral body"), "LPS x grows to the left"
+
+
+def _centroid_x(seg: Dataset, label: str) -> float:
+    from highdicom.seg import Segmentation as Read
+
+    volume = Read.from_dataset(seg).get_volume(combine_segments=False)
+    number = next(one.SegmentNumber for one in seg.SegmentSequence if one.SegmentLabel == label)
+    centre = np.argwhere(volume.array[..., number - 1]).mean(axis=0)
+    return float(volume.map_indices_to_reference(centre[None])[0][0])
+
+
+def test_slices_in_another_order_are_refused(series: list[Path], report_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(JobFailed, match="not the same"):
+        package(series[::-1], report_folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_slices_of_another_scan_are_refused(report_folder: Path, tmp_path: Path) -> None:
+    moved = Scan(SCAN.array, SCAN.spacing_mm, (-60.0, -45.0, 103.0))
+    other = write_series(moved, tmp_path / "other", FakePatient(), seed="other")
+    with pytest.raises(JobFailed, match=r"3\.0 mm off"):
+        package(other, report_folder, tmp_path / "out")
