@@ -141,14 +141,14 @@ def _step(name: str, function: Callable[..., Any], *arguments: object) -> Any:
     def guarded() -> Any:
         began = time.monotonic()
         try:
-            value = function(*arguments)
-            LOG.info("step_done", step=name, subject=arguments[0], seconds=round(time.monotonic() - began, 2))
-            return value
+            return function(*arguments)
         except NodeError as error:
             raise type(error)(str(error)) from None
         except Exception as error:  # noqa: BLE001 - the boundary: any error becomes a job state
             LOG.error("step_failed", step=name, failure=describe_failure(error))
             raise JobFailed(f"Step {name} ended abnormally: {describe_failure(error)}.") from None
+        finally:
+            LOG.info("step_ended", step=name, subject=arguments[0], seconds=round(time.monotonic() - began, 2))
 
     options: Any = {
         "name": name,
