@@ -19,13 +19,16 @@ from dicom_node.errors import NodeError
 from dicom_node.logs import configure_logging
 from dicom_node.settings import CONFIG_VARIABLE, Settings
 
+PIPE_WIDTH = 140
+"""Columns of tables where the output is no terminal."""
+
 Run = Callable[[Settings, argparse.Namespace, Console], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; return the exit code (0 done, 1 an error of the node, 2 wrong usage or settings)."""
     options = _parser().parse_args(arguments)
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     if options.config:
         os.environ[CONFIG_VARIABLE] = str(options.config)
     try:
@@ -87,11 +90,50 @@ def _parser() -> argparse.ArgumentParser:
     send.add_argument("name")
     send.add_argument("folder", type=Path)
 
+    _add_deid(commands)
+    _add_idmap(commands)
     _add(commands, "migrate", "bring the databases to the newest schema", "maintenance:migrate_databases")
     _add(commands, "settings", "print the settings in force as JSON", "maintenance:show_settings")
     _add(commands, "describe-deid", "print the de-identification profile in words", "maintenance:describe_deid")
     _add(commands, "fetch-data", "download the public scans of the demo and the tests", "demo:fetch_data")
     return parser
+
+
+def _add_deid(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    deid = _add(commands, "deid", "de-identify the files of a folder into another", "deid:deid")
+    deid.add_argument("folder", type=Path, help="folder with DICOM files, searched in depth")
+    deid.add_argument("out", type=Path, nargs="?", help="new or empty folder for the clean files")
+    deid.add_argument("--report", type=Path, help="JSON file: counts and causes, never a value")
+    deid.add_argument("--recipe", type=Path, help="the site's rules in the syntax of deid")
+    deid.add_argument("--what-if", action="store_true", help="print what would be done and write nothing")
+    deid.add_argument(
+        "--sources", type=Path, help="file that says which input is which; default: a new one on the hospital side"
+    )
+
+
+def _add_idmap(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    idmap = commands.add_parser("idmap", help="the identity map: import, export, look up, rotate keys, audit")
+    actions = idmap.add_subparsers(required=True, metavar="ACTION")
+    load = _add(actions, "import", "import pseudonyms from a CSV: mrn,issuer,pseudonym,project", "idmap:import_map")
+    load.add_argument("file", type=Path)
+    load.add_argument("--dry-run", action="store_true", help="check the file and write nothing")
+    export = _add(actions, "export", "write the patients of a project to a CSV, mode 0600", "idmap:export_map")
+    export.add_argument("file", type=Path, help="a new file")
+    export.add_argument("--project", required=True)
+    look = _add(actions, "lookup", "print who a pseudonym is", "idmap:lookup")
+    look.add_argument("pseudonym")
+    correct = _add(actions, "correct", "take name, birth date and sex of a patient from a DICOM file", "idmap:correct")
+    correct.add_argument("pseudonym")
+    correct.add_argument("file", type=Path, help="a DICOM file of the patient, as it is right")
+    move = _add(actions, "move-study", "record a study under the patient its files name now", "idmap:move_study")
+    move.add_argument("folder", type=Path, help="folder with the files of the one study, as they are right")
+    for action in (export, look, correct, move):
+        action.add_argument("--administrator", metavar="NAME", help="who answers for this; kept in the audit")
+    rotate = _add(actions, "rotate-key", "make new keys and re-encrypt the map with them", "idmap:rotate_key")
+    rotate.add_argument("--uid-key", action="store_true", help="also make a new key for the mapping of UIDs")
+    audit = _add(actions, "audit", "list who used the map for what, and check the chain", "idmap:audit")
+    audit.add_argument("--last", type=int, default=50, help="rows to list (default 50)")
+    audit.add_argument("--expect", metavar="HASH", help="a last hash noted earlier, which has to be there")
 
 
 def _add(

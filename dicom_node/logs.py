@@ -20,6 +20,10 @@ SILENCED = {
     "numba": logging.ERROR,
     "deid": logging.CRITICAL,
     "dbos": logging.WARNING,
+    "httpx": logging.WARNING,
+    "httpcore": logging.WARNING,
+    "orthanc_api_client": logging.WARNING,
+    "urllib3": logging.ERROR,
     "alembic": logging.WARNING,
 }
 """Libraries whose messages may quote a dataset, or that nobody reads; level from which they are heard."""
