@@ -21,7 +21,7 @@ def work(task: dict[str, Any], progress: Progress) -> dict[str, Any]:
         folder = Path(task["folder"])
         tools = load_tools(task, folder)
         return {"headline": analyse_folder(folder / "clean", folder / "report", tools, progress)}
-    objects = package([Path(path) for path in task["sources"]], Path(task["report"]), Path(task["output"]))
+    objects = package([Path(path) for path in task["sources"]], Path(task["report"]), Path(task["output"]), progress)
     return {"objects": [asdict(one) for one in objects]}
 
 

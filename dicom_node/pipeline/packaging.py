@@ -14,6 +14,7 @@ from PIL import Image
 from pydicom import Dataset, dcmread
 
 from dicom_node.errors import JobFailed
+from dicom_node.jobs.child import Progress
 from dicom_node.pipeline.report_files import load_affine_lps, load_report
 from dicom_node.pipeline.validators import validate
 from dicom_node.storage.files import write_durably
@@ -35,7 +36,7 @@ class PackagedObject:
     file: str
 
 
-def package(sources: Sequence[Path], report_folder: Path, output: Path) -> list[PackagedObject]:
+def package(sources: Sequence[Path], report_folder: Path, output: Path, progress: Progress) -> list[PackagedObject]:
     """Build, check and write the result objects of one job.
 
     Parameters
@@ -46,12 +47,15 @@ def package(sources: Sequence[Path], report_folder: Path, output: Path) -> list[
         What ``save_report`` wrote.
     output
         Folder on the hospital side; gets the objects, ``report.pdf`` and ``page-N.png``.
+    progress
+        Told the finished fraction and what is being done.
 
     Raises
     ------
     JobFailed
         When an object does not pass our own checks or an installed validator.
     """
+    progress(0.0, "building the result objects")
     headers = [dcmread(path, stop_before_pixels=True) for path in sources]
     report = load_report(report_folder)
     _check_slices(headers, report_folder)
@@ -63,6 +67,7 @@ def package(sources: Sequence[Path], report_folder: Path, output: Path) -> list[
     if problems:
         raise JobFailed(f"The result objects did not pass the node's own checks: {'; '.join(problems)}.")
     written = _write(results, output)
+    progress(0.4, "validating the result objects")
     found = validate([output / one.file for one in written], sources[0])
     if found:
         raise JobFailed(f"The result objects did not pass the validators: {'; '.join(found)[:800]}.")

@@ -50,8 +50,7 @@ def analyse_study_folder(folder: Path, output: Path, settings: Settings, console
             bar.update(task, completed=done, description=stage)
 
         sources = _analyse(folder, output, Path(scratch), settings, clock.now(), progress)
-        progress(0.95, "result objects")
-        package(sources, output / "report", output / "dicom")
+        package(sources, output / "report", output / "dicom", lambda done, stage: progress(0.8 + 0.2 * done, stage))
         progress(1.0, "done")
     print_report(load_report(output / "report"), console)
     console.print(
@@ -79,7 +78,7 @@ def _analyse(folder: Path, output: Path, scratch: Path, settings: Settings, now:
         calibration=calibration_of(header, load_records(settings.calibration_file), now.date()),
         element_mm=settings.element_mm,
     )
-    analyse_folder(scratch / "clean", output / "report", tools, lambda done, stage: say(0.05 + 0.9 * done, stage))
+    analyse_folder(scratch / "clean", output / "report", tools, lambda done, stage: say(0.05 + 0.75 * done, stage))
     back = {pair.clean_uid: pair.original_uid for pair in clean.uid_pairs}
     files = {str(dcmread(path, stop_before_pixels=True).SOPInstanceUID): path for path in chosen}
     return [files[back[uid]] for uid in (output / "report" / SLICES_FILE).read_text().split()]

@@ -19,6 +19,10 @@ from inference.segmentation import Segmentation
 SCAN = Scan(np.zeros((12, 30, 40), np.int16), (3.0, 3.0, 3.0), (-60.0, -45.0, 100.0))
 
 
+def quiet(done: float, stage: str) -> None:
+    """Nobody watches."""
+
+
 @pytest.fixture
 def series(tmp_path: Path) -> list[Path]:
     return write_series(SCAN, tmp_path / "ct", FakePatient(), seed="packaging")
@@ -46,7 +50,7 @@ def _without_native_validators(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_objects_carry_patient_study_and_side_of_the_originals(
     series: list[Path], report_folder: Path, tmp_path: Path
 ) -> None:
-    objects = package(series, report_folder, tmp_path / "out")
+    objects = package(series, report_folder, tmp_path / "out", quiet)
     original = dcmread(series[0], stop_before_pixels=True)
     assert {one.kind for one in objects} == {"seg", "sr", "page", "pdf"}
     for one in objects:
@@ -71,7 +75,7 @@ def _centroid_x(seg: Dataset, label: str) -> float:
 
 def test_slices_in_another_order_are_refused(series: list[Path], report_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(JobFailed, match="not the same"):
-        package(series[::-1], report_folder, tmp_path / "out")
+        package(series[::-1], report_folder, tmp_path / "out", quiet)
     assert not (tmp_path / "out").exists()
 
 
@@ -79,4 +83,4 @@ def test_slices_of_another_scan_are_refused(report_folder: Path, tmp_path: Path)
     moved = Scan(SCAN.array, SCAN.spacing_mm, (-60.0, -45.0, 103.0))
     other = write_series(moved, tmp_path / "other", FakePatient(), seed="other")
     with pytest.raises(JobFailed, match=r"3\.0 mm off"):
-        package(other, report_folder, tmp_path / "out")
+        package(other, report_folder, tmp_path / "out", quiet)
