@@ -2,8 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := dicom_node deid_rules inference fe sr_export
-SYSTEM_PACKAGES := orthanc dcmtk dicom3tools postgresql libpixelmed-java libsaxonhe-java default-jre-headless poppler-utils
+SYSTEM_PACKAGES := calculix-ccx orthanc dcmtk dicom3tools postgresql libpixelmed-java libsaxonhe-java default-jre-headless poppler-utils
 
 .PHONY: help setup system demo run test check verify bench migration format clean
 

@@ -5,7 +5,7 @@ and written native, so that nothing of the erased part is left in a codec's resi
 """
 
 from collections.abc import Iterable
-from copy import copy, deepcopy
+from copy import deepcopy
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian
 
-from deid_rules.elements import DECODING_ERRORS, made, small_number, text_of
+from deid_rules.elements import DECODING_ERRORS, elements_of, made, small_number, text_of
 from deid_rules.errors import UnreadableElement
 from deid_rules.filters import Rectangle
 from deid_rules.markers import transfer_syntax_of
@@ -52,11 +52,22 @@ def blank_rectangles(dataset: Dataset, rectangles: Iterable[Rectangle]) -> Datas
     native = _native(dataset)
     frames = _frames(native)
     _erase(frames, _mask(frames.shape[1], frames.shape[2], wanted))
-    value = frames_to_bytes(frames, native)
-    clean = copy(native)
+    value = _encoded(frames, native)
+    clean = _twin(native)
     clean[_PIXEL_DATA] = made(_PIXEL_DATA, "OW" if small_number(native, _BITS) != 8 else "OB", value)
     _claim(clean)
     return clean
+
+
+def _twin(dataset: Dataset) -> Dataset:
+    """Return a second dataset with the same elements, whose own list of them may be changed."""
+    held = {element.tag: element for _, element in elements_of(dataset)}
+    twin = Dataset(held, parent_encoding=dataset.original_character_set)
+    twin.set_original_encoding(*dataset.original_encoding, dataset.original_character_set)
+    twin.preamble = getattr(dataset, "preamble", None)
+    if getattr(dataset, "file_meta", None) is not None:
+        twin.file_meta = deepcopy(dataset.file_meta)
+    return twin
 
 
 def _native(dataset: Dataset) -> Dataset:
@@ -114,7 +125,7 @@ def _erase(frames: NDArray[np.unsignedinteger], mask: NDArray[np.bool_]) -> None
     frames[:, mask, :] = 0
 
 
-def frames_to_bytes(frames: NDArray[np.unsignedinteger], dataset: Dataset) -> bytes:
+def _encoded(frames: NDArray[np.unsignedinteger], dataset: Dataset) -> bytes:
     """Encode [frame, row, column, sample] in the order the dataset's Planar Configuration says."""
     if frames.shape[3] > 1 and small_number(dataset, _PLANAR) == 1:
         frames = frames.transpose(0, 3, 1, 2)

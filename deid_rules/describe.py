@@ -52,7 +52,7 @@ def describe(profile: Profile, sop_class_uid: str = CT_IMAGE_STORAGE) -> str:
     lines += ["", "Options not in force:", ""]
     absent = [option for option in Option if option not in profile.options_in_force]
     lines += [f"- {METHOD_MEANINGS[option]} ({option.value} DCM)" for option in absent]
-    lines += ["", *_age_line(profile), "| elements | what happens |", "|---|---|"]
+    lines += ["", *_age_line(profile), *_site_lines(profile), "| elements | what happens |", "|---|---|"]
     lines += [f"| {elements} | {what} |" for elements, what in (*_rows(top), *_FIXED_ROWS)]
     return "\n".join(lines) + "\n"
 
@@ -67,6 +67,21 @@ def _age_line(profile: Profile) -> list[str]:
     cap = profile.age_cap_years
     above = "kept at any height" if cap is None else f"written as {cap} where it is above"
     return [f"The age is kept, computed from the birth date where it is missing, and {above}.", ""]
+
+
+def _site_lines(profile: Profile) -> list[str]:
+    """Say how much of the table comes from the site's recipe; nothing where it has no rules."""
+    site = profile.site_rules
+    counts = (
+        (len(site.rules), "attributes it decides about"),
+        (len(site.additions), "attributes it adds at the top level"),
+        (len(site.private_kept), "private elements it keeps"),
+        (len(site.private_removed), "private elements it removes"),
+        (len(site.labels), "kinds of image with burned-in text"),
+        (len(site.image_types), "image types that pass the pixel gate"),
+    )
+    named = [f"- {what}: {count}" for count, what in counts if count]
+    return ["The site's recipe has:", "", *named, ""] if named else []
 
 
 def _rows(rules: RuleTable) -> list[tuple[str, str]]:

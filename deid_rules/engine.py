@@ -24,7 +24,7 @@ from deid_rules.errors import (
     UnsupportedObject,
 )
 from deid_rules.markers import markers, new_file_meta, transfer_syntax_of
-from deid_rules.profile import Action, Option, Profile, Rule, compile_rules
+from deid_rules.profile import Action, Profile, Rule, compile_rules
 from deid_rules.report import DeidReport, Level, Subject, UidPair
 from deid_rules.residual import echo_patterns, identifiers_of
 from deid_rules.site import PrivateElement
@@ -86,7 +86,7 @@ def deidentify(dataset: Dataset, subject: Subject, profile: Profile, uids: UidMa
     run = _start(dataset, subject, profile, uids)
     top, nested = _programs(profile, originals[SOP_CLASS])
     clean = _clean_dataset(run, dataset, top, nested, 0)
-    _mark(clean, run)
+    _mark(clean, run, keeps_age=top[_AGE][1].action is Action.AGE)
     clean.file_meta = new_file_meta(dataset, profile, text_of(clean, SOP_CLASS), text_of(clean, _SOP_INSTANCE))
     clean.preamble = bytes(128)
     pairs = tuple(UidPair(originals[tag], text_of(clean, tag), level) for tag, level in _LEVELS if originals.get(tag))
@@ -129,7 +129,13 @@ def _programs(profile: Profile, sop_class_uid: str) -> tuple[_Program, _Program]
 
 
 def _program(rules: dict[int, Rule]) -> _Program:
-    return {tag: (_handler(rule), rule, _accepted_vrs(rule), rule.label) for tag, rule in rules.items()}
+    return {tag: _step(rule) for tag, rule in rules.items()}
+
+
+@lru_cache(maxsize=1024)
+def _step(rule: Rule) -> _Step:
+    """Return what the engine needs of a rule; the thousands of tags share a few hundred."""
+    return _handler(rule), rule, _accepted_vrs(rule), rule.label
 
 
 def _handler(rule: Rule) -> Handler | None:
@@ -190,9 +196,10 @@ def _sequence(run: Pass, dataset: Dataset, element: Element, nested: _Program, d
 
 def _with_dictionary_vr(run: Pass, rule: Rule, element: Element, handler: Handler | None) -> Element | None:
     """Keep an element of VR UN under the VR of the dictionary; any other wrong VR is a fault."""
-    if element.VR != "UN" or handler is None or not isinstance(element.value, bytes) or not run.little_endian:
+    is_encoded = element.value is None or isinstance(element.value, bytes)
+    if element.VR != "UN" or handler is None or not is_encoded or not run.little_endian:
         return run.fault(element)
-    return handler(run, rule, made(int(element.tag), _one_vr(run.dataset, rule.vr), element.value))
+    return handler(run, rule, made(int(element.tag), _one_vr(run.dataset, rule.vr), element.value or b""))
 
 
 def _with_vr(element: Element, dataset: Dataset, vr: str) -> Element:
@@ -230,7 +237,7 @@ def _is_safe_private(listed: frozenset[PrivateElement], dataset: Dataset, tag: i
     return (group, creator, low & 0xFF) in listed
 
 
-def _mark(clean: Dataset, run: Pass) -> None:
+def _mark(clean: Dataset, run: Pass, *, keeps_age: bool) -> None:
     """Write the method attributes, and the age where the source has only a birth date."""
     implicit, little = run.dataset.original_encoding
     for element in markers(run.profile, bool(implicit), little is not False):
@@ -238,7 +245,7 @@ def _mark(clean: Dataset, run: Pass) -> None:
     for tag, rule in run.profile.site_rules.additions:
         clean[tag] = HANDLERS[rule.action](run, rule, made(tag, rule.vr, b""))
         run.count(rule.label)
-    if Option.RETAIN_PATIENT_CHARACTERISTICS in run.profile.options and not text_of(clean, _AGE):
+    if keeps_age and not text_of(clean, _AGE):
         born, studied = (text_of(run.dataset, tag) for tag in (0x00100030, 0x00080020))
         years = dates.age_in_years(born, studied)
         if years is not None:

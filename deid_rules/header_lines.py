@@ -13,7 +13,7 @@ from pydicom.valuerep import validate_value
 from deid_rules.errors import RecipeError, tag_text
 from deid_rules.options import Option
 from deid_rules.rules import TEXT_VRS, Action, Rule, listed_rule, unlisted_rule
-from deid_rules.selectors import PROTECTED, MalformedSelector, Selector, parse_selector
+from deid_rules.selectors import PROTECTED, MalformedSelectorError, Selector, parse_selector
 from deid_rules.tables import ProfileRow, profile_rows
 
 
@@ -158,7 +158,7 @@ def _taken_apart(number: int, text: str, options: frozenset[Option], label: str)
         raise RecipeError(number, f"{verb.value} takes a field")
     try:
         selector = parse_selector(words[1])
-    except MalformedSelector as error:
+    except MalformedSelectorError as error:
         raise RecipeError(number, str(error)) from None
     if bool(words[2]) is not (verb in _WITH_VALUE):
         raise RecipeError(number, f"{verb.value} takes a field and {'a' if verb in _WITH_VALUE else 'no'} value")

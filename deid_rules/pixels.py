@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
-from deid_rules.elements import opened_items, small_number, text_of
 from deid_rules.blanking import blank_rectangles
+from deid_rules.elements import opened_items, small_number, text_of
 from deid_rules.errors import UnreadableElement
 from deid_rules.filters import FilterLabel, Rectangle, base_labels
 

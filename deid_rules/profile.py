@@ -96,21 +96,29 @@ def compile_rules(profile: Profile, sop_class_uid: str) -> tuple[RuleTable, Rule
     top, nested : dict of tag to rule
         Rules for the dataset itself and for the items of its sequences. A tag in neither is removed.
     """
-    types = attribute_types().get(sop_class_uid, {})
-    nested = {tag: unlisted_rule(profile.options, tag) for tag in DicomDictionary}
-    nested.update((row.tag, listed_rule(profile.options, row, None)) for row in profile_rows())
-    top = dict(nested)
-    top.update(
-        (row.tag, listed_rule(profile.options, row, types.get(row.keyword)))
-        for row in profile_rows()
-        if "/" in row.basic
-    )
+    top, nested = (dict(rules) for rules in _standard_rules(profile.options, _known(sop_class_uid)))
     for rules in (top, nested):
-        for tag in [tag for tag in rules if tag >> 16 in (0x0000, 0x0002, 0x0004) or not tag & 0xFFFF]:
-            rules[tag] = Rule(Action.REMOVE, rules[tag].vr, "command, file meta, directory or group length")
         rules.update(profile.site_rules.rules)
     top.update((tag, Rule(Action.REMOVE, rule.vr, rule.basis)) for tag, rule in profile.site_rules.additions)
     return top, {tag: _for_items(rule) for tag, rule in nested.items()}
+
+
+def _known(sop_class_uid: str) -> str:
+    """Return one name for all objects whose Types are not packaged."""
+    return sop_class_uid if sop_class_uid in attribute_types() else ""
+
+
+@lru_cache(maxsize=32)
+def _standard_rules(options: frozenset[Option], sop_class_uid: str) -> tuple[RuleTable, RuleTable]:
+    """Compile the profile without the site's recipe."""
+    types = attribute_types().get(sop_class_uid, {})
+    nested = {tag: unlisted_rule(options, tag) for tag in DicomDictionary}
+    nested.update((row.tag, listed_rule(options, row, None)) for row in profile_rows())
+    for tag in [tag for tag in nested if tag >> 16 in (0x0000, 0x0002, 0x0004) or not tag & 0xFFFF]:
+        nested[tag] = Rule(Action.REMOVE, nested[tag].vr, "command, file meta, directory or group length")
+    compound = [row for row in profile_rows() if "/" in row.basic and row.tag >> 16 > 0x0004]
+    typed = {row.tag: listed_rule(options, row, types.get(row.keyword)) for row in compound}
+    return nested | typed, nested
 
 
 def _for_items(rule: Rule) -> Rule:

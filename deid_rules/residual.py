@@ -23,9 +23,9 @@ The encoded file must not be deflated.
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from deid_rules.elements import text_of, value_bytes
@@ -46,6 +46,12 @@ _OTHER_IDS = 0x00101002
 _BIRTH_DATE, _ADDRESS, _TELEPHONE, _ACCESSION = 0x00100030, 0x00101040, 0x00102154, 0x00080050
 _INSTITUTION = (0x00080080, 0x00080081, 0x00081040)
 _MAKER_TAGS = (0x00080070, 0x00081090)
+_PIXEL_HEADER = 12
+"""Bytes of tag, VR and length before the value of Pixel Data; four fewer without VR."""
+
+_BESIDE_HEADER = _PIXEL_HEADER + 64
+"""Read with the header: what would begin in it and end in the pixels."""
+
 _MAY_BE_MAKER = frozenset({"institution", "physician or operator"})
 _NAME_KINDS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("patient name", _NAMES),
@@ -202,7 +208,7 @@ def _is_searched(text: str) -> bool:
 
 def echo_patterns(identifiers: KnownIdentifiers) -> tuple[Pattern, ...]:
     """Return the patterns for one text value in the source's own character sets."""
-    return tuple(_patterns(identifiers, ("latin_1", "utf_8", *identifiers.encodings)))
+    return _patterns(identifiers, ("latin_1", "utf_8", *identifiers.encodings))
 
 
 def repeats_identifier(value: bytes, patterns: tuple[Pattern, ...]) -> bool:
@@ -227,22 +233,22 @@ def find_residual(encoded: bytes, identifiers: KnownIdentifiers) -> tuple[str, .
         The kinds found, sorted; empty when there are none. Never a value.
     """
     start = _pixel_start(encoded)
-    head = encoded[:start].lower()
+    head = encoded[: start + _BESIDE_HEADER].lower()
     patterns = _patterns(identifiers, (*SEARCHED, *identifiers.encodings))
     found = {pattern.kind for pattern in patterns if pattern.is_in(head)}
     if start == len(encoded):
         return tuple(sorted(found))
-    narrow = _patterns(identifiers, ("latin_1", "utf_8", *identifiers.encodings))
-    rest = [pattern for pattern in narrow if pattern.kind not in found and len(pattern.value) >= FREE_BYTES]
-    possible = _possible_in(np.frombuffer(encoded, dtype=np.uint8, offset=start), rest)
+    rest = [p for p in echo_patterns(identifiers) if p.kind not in found and len(p.value) >= FREE_BYTES]
+    possible = _possible_in(encoded, start + _PIXEL_HEADER, rest)
     if possible:
         tail = encoded[start:].lower()
         found.update(pattern.kind for pattern in possible if pattern.is_in(tail))
     return tuple(sorted(found))
 
 
-def _patterns(identifiers: KnownIdentifiers, encodings: Iterable[str]) -> list[Pattern]:
-    """Encode every text in every codec, in the cases a script has."""
+@lru_cache(maxsize=8)
+def _patterns(identifiers: KnownIdentifiers, encodings: tuple[str, ...]) -> tuple[Pattern, ...]:
+    """Encode every text in every codec, in the cases a script has. The slices of one series share the answer."""
     codecs = tuple(dict.fromkeys(encodings))
     patterns: set[Pattern] = set()
     for kind, text in identifiers.texts:
@@ -250,7 +256,7 @@ def _patterns(identifiers: KnownIdentifiers, encodings: Iterable[str]) -> list[P
         cases = {text} if text.isascii() else {text, text.upper(), text.title()}
         for case in cases:
             patterns.update(Pattern(kind, form.lower(), bounds) for form in encoded_forms(case, codecs))
-    return list(patterns)
+    return tuple(patterns)
 
 
 def _pixel_start(encoded: bytes) -> int:
@@ -272,14 +278,27 @@ def _is_pixel_header(encoded: bytes, start: int, is_little: bool) -> bool:
     return length == 0xFFFFFFFF or start + 8 + length == len(encoded)
 
 
-def _possible_in(pixels: NDArray[np.uint8], patterns: list[Pattern]) -> list[Pattern]:
-    """Return the patterns that can occur at all, from the byte values at every second place.
+def _possible_in(encoded: bytes, start: int, patterns: list[Pattern]) -> list[Pattern]:
+    """Return the patterns that can occur at all in the pixels, from the byte values at every second place.
 
     Wherever a pattern lies, its bytes of even or those of odd index lie on odd places. The high bytes of CT
-    numbers take few values, none of them a letter or digit, so that this nearly always rules all out.
+    numbers take few values, none of them a letter or digit, so that this nearly always rules all out: first by
+    the smallest and largest number alone, then, where these do not, by the values that occur.
     """
+    count = max(len(encoded) - start, 0) // 2
+    if count == 0:
+        return []
+    words = np.frombuffer(encoded, dtype="<i2", offset=start, count=count)
+    between = range(int(words.min()) >> 8, (int(words.max()) >> 8) + 1)
+    left = _made_of(patterns, {high & 0xFF for high in between})
+    if not left:
+        return []
     present_at = np.zeros(256, dtype=np.bool_)
-    present_at[pixels[1::2]] = True
-    present = frozenset(np.flatnonzero(present_at).tolist())
-    present = present | {ord(chr(byte).lower()) for byte in present if 0x41 <= byte <= 0x5A}
+    present_at[words.view(np.uint8)[1::2]] = True
+    return _made_of(left, set(np.flatnonzero(present_at).tolist()))
+
+
+def _made_of(patterns: list[Pattern], present: set[int]) -> list[Pattern]:
+    """Return the patterns whose bytes at every second place are among those present, in lower case."""
+    present = present | {byte + 0x20 for byte in present if 0x41 <= byte <= 0x5A}
     return [p for p in patterns if present.issuperset(p.value[0::2]) or present.issuperset(p.value[1::2])]

@@ -31,7 +31,7 @@ PROTECTED = frozenset(
 may be written about them."""
 
 
-class MalformedSelector(ValueError):
+class MalformedSelectorError(ValueError):
     """The text is no selector; the message says why."""
 
 
@@ -59,7 +59,7 @@ def parse_selector(text: str) -> Selector:
 
     Raises
     ------
-    MalformedSelector
+    MalformedSelectorError
         Unknown field or form, or an expression that matches nothing.
     """
     for pattern, read in ((_PRIVATE, _private), (_TAG, _one_tag)):
@@ -73,29 +73,29 @@ def parse_selector(text: str) -> Selector:
     if text not in keyword_dict:
         close = get_close_matches(text, keyword_dict, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
-        raise MalformedSelector(f"the dictionary knows no such field{hint}")
+        raise MalformedSelectorError(f"the dictionary knows no such field{hint}")
     return Selector((_checked(keyword_dict[text]),), True)
 
 
 def _private(match: re.Match[str]) -> Selector:
     group = int(match[1], 16)
     if group % 2 == 0:
-        raise MalformedSelector("a private element has an odd group")
+        raise MalformedSelectorError("a private element has an odd group")
     return Selector((), True, (group, match[2].strip(), int(match[3], 16)))
 
 
 def _one_tag(match: re.Match[str]) -> Selector:
     tag = int("".join(part for part in match.groups() if part), 16)
     if tag >> 16 & 1:
-        raise MalformedSelector('a private element is named with its creator: (gggg,"CREATOR",ee)')
+        raise MalformedSelectorError('a private element is named with its creator: (gggg,"CREATOR",ee)')
     if tag not in DicomDictionary:
-        raise MalformedSelector("the dictionary knows no such tag; unknown tags, overlays and curves are removed")
+        raise MalformedSelectorError("the dictionary knows no such tag; unknown tags, overlays and curves are removed")
     return Selector((_checked(tag),), True)
 
 
 def _checked(tag: int) -> int:
     if tag >> 16 in _NOT_ELEMENTS:
-        raise MalformedSelector("file meta information, directories and commands are not the recipe's")
+        raise MalformedSelectorError("file meta information, directories and commands are not the recipe's")
     return tag
 
 
@@ -104,7 +104,7 @@ def _expanded(text: str) -> tuple[int, ...]:
     match = _SELECT.fullmatch(text)
     chosen = _selected(match) if match else _searched(*text.split(":", 1))
     if not chosen:
-        raise MalformedSelector("the selector matches no field of the dictionary")
+        raise MalformedSelectorError("the selector matches no field of the dictionary")
     return chosen
 
 
@@ -112,20 +112,20 @@ def _selected(match: re.Match[str]) -> tuple[int, ...]:
     if match[1] == "VR":
         return tuple(tag for tag in _choosable() if match[2].upper() in DicomDictionary[tag][0].split(" or "))
     if not re.fullmatch("[0-9A-Fa-f]{4}", match[2]):
-        raise MalformedSelector("select:GROUP: takes four hexadecimal digits")
+        raise MalformedSelectorError("select:GROUP: takes four hexadecimal digits")
     return tuple(tag for tag in _choosable() if tag >> 16 == int(match[2], 16))
 
 
 def _searched(expander: str, expression: str) -> tuple[int, ...]:
     if expander not in _ANCHORS:
         known = ", ".join(f"{name}:" for name in (*_ANCHORS, "select"))
-        raise MalformedSelector(f"no such selector; known are {known} and ALL")
+        raise MalformedSelectorError(f"no such selector; known are {known} and ALL")
     if not expression:
-        raise MalformedSelector(f"{expander}: takes an expression")
+        raise MalformedSelectorError(f"{expander}: takes an expression")
     try:
         pattern = re.compile(_ANCHORS[expander].format(expression), re.IGNORECASE)
     except (re.error, OverflowError):
-        raise MalformedSelector(f"the expression of {expander}: is no regular expression") from None
+        raise MalformedSelectorError(f"the expression of {expander}: is no regular expression") from None
     wanted = expander != "except"
     return tuple(tag for tag in _choosable() if any(map(pattern.search, _spellings(tag))) is wanted)
 

@@ -27,6 +27,7 @@ Run = Callable[[Settings, argparse.Namespace, Console], None]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; return the exit code (0 done, 1 an error of the node, 2 wrong usage or settings)."""
+    os.umask(0o077)  # everything the node writes is for its own user alone
     options = _parser().parse_args(arguments)
     console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     if options.config:

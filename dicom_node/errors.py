@@ -9,7 +9,9 @@
     |-- ConfigurationError   final: an administrator has to change something
     |-- IntakeError          final: an instance cannot be kept as a member of a study
     |-- JobRejected          final: the study cannot be analysed; the sentence says why
+    |   `-- Quarantined      with a typed cause (dicom_node.identity.causes)
     |-- JobFailed            final: a step ended abnormally
+    |-- JobDiscarded         final: a newer job does this one's work
     `-- DeliveryRefused      final: a peer or the gate refused a result object
 
 Messages are sentences for people: what was found, what was expected, what to do. They never hold an
@@ -47,6 +49,10 @@ class JobRejected(NodeError):  # noqa: N818 - a verdict about the study, not a f
 
 class JobFailed(NodeError):  # noqa: N818 - the job state's own name
     """A step of the job ended abnormally (time limit, memory limit, crash)."""
+
+
+class JobDiscarded(NodeError):  # noqa: N818 - the job state's own name
+    """A newer job does this one's work."""
 
 
 class DeliveryRefused(NodeError):  # noqa: N818 - a verdict of the gate or the peer

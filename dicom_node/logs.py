@@ -52,12 +52,19 @@ def configure_logging(level: str = "INFO", log_format: str = "json") -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(_is_heard)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     for name, floor in SILENCED.items():
         logging.getLogger(name).setLevel(floor)
     silence_value_warnings()
+
+
+def _is_heard(record: logging.LogRecord) -> bool:
+    """Drop what a silenced library says, whatever level the library gave itself when it was imported."""
+    floors = (floor for name, floor in SILENCED.items() if f"{record.name}.".startswith(f"{name}."))
+    return record.levelno >= max(floors, default=logging.NOTSET)
 
 
 def silence_value_warnings() -> None:

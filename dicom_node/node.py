@@ -1,6 +1,7 @@
 """A running node: every part made from the settings, started in order and stopped in reverse."""
 
 import fcntl
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,6 +19,7 @@ from dicom_node.jobs.engine import JobEngine
 from dicom_node.jobs.failure import describe_failure
 from dicom_node.logs import log
 from dicom_node.net.scp import Receiver
+from dicom_node.pipeline.calibration import load_records
 from dicom_node.pipeline.dispatch import dispatch
 from dicom_node.pipeline.steps import JobSteps
 from dicom_node.settings import Settings
@@ -39,14 +41,17 @@ def serve(settings: Settings) -> None:
     """
     with ExitStack() as stack:
         stack.enter_context(_sole_user(settings.data_dir))
+        load_records(settings.calibration_file)
         databases = prepare_databases(settings)
         stack.callback(databases.dispose)
-        swept = sweep_temporaries(settings.hospital_dir)
+        swept = sum(sweep_temporaries(side) for side in (settings.hospital_dir, settings.research_dir))
         engine = _start_engine(settings, databases)
         stack.callback(engine.stop)
-        stack.enter_context(_repeat(lambda: dispatch(databases, engine.submit, clock.now(), settings.quiet_s)))
+        stack.enter_context(_repeat(lambda: dispatch(databases, engine, clock.now(), settings.quiet_s)))
         receiver = _start_receiver(settings, databases)
         stack.callback(receiver.close)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)  # uvicorn raises it again after its shutdown; the stack must unwind
         LOG.info("node_started", ae_title=settings.ae_title, dicom_port=receiver.port, temporaries_swept=swept)
         app = create_app(databases, settings, receiver.port)
         uvicorn.Server(
@@ -76,13 +81,19 @@ def _start_receiver(settings: Settings, databases: Databases) -> Receiver:
         with transaction(databases.hospital) as session:
             return sender_titles(session)
 
-    return Receiver(
-        settings.ae_title,
-        (settings.dicom_host, settings.dicom_port),
-        lambda arrival: intake.keep(arrival, clock.now()),
-        max_associations=settings.max_associations,
-        senders=None if settings.accept_unknown_peers else senders,
-    )
+    try:
+        return Receiver(
+            settings.ae_title,
+            (settings.dicom_host, settings.dicom_port),
+            lambda arrival: intake.keep(arrival, clock.now()),
+            max_associations=settings.max_associations,
+            senders=None if settings.accept_unknown_peers else senders,
+        )
+    except OSError as error:
+        raise ConfigurationError(
+            f"The DICOM service cannot listen on {settings.dicom_host}:{settings.dicom_port} ({error.strerror}); "
+            "is another program using the port?"
+        ) from None
 
 
 @contextmanager

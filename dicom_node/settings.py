@@ -30,6 +30,9 @@ class Settings(BaseSettings):
     dicom_port: int = Field(11112, ge=0, le=65535, description="TCP port of the DICOM service; 0 picks a free one.")
     web_host: str = Field("127.0.0.1", description="Address the web service listens on.")
     web_port: int = Field(8080, ge=0, le=65535, description="TCP port of the web service.")
+    web_names: tuple[str, ...] = Field(
+        (), description="Host names the page is reached by, beside localhost; a JSON list."
+    )
     accept_unknown_peers: bool = Field(
         False, description="Accept associations from AE titles that are not configured as peers."
     )
@@ -45,9 +48,12 @@ class Settings(BaseSettings):
     job_memory_limit_bytes: int = Field(
         16_000_000_000, ge=0, description="Address-space limit of one heavy step; 0 sets none."
     )
-    delivery_attempts: int = Field(10, ge=1, description="Attempts to deliver to a peer before giving up.")
+    delivery_attempts: int = Field(30, ge=1, description="Attempts to deliver to a peer before giving up.")
     delivery_backoff_s: float = Field(
         5.0, gt=0, description="Pause after the first failed delivery; doubled each time, one hour at most."
+    )
+    verify_identity: bool = Field(
+        True, description="Ask a peer that answers C-FIND who the study's patient is now; a difference stops delivery."
     )
     project: str = Field("default", description="Pseudonym space: the same patient differs between projects.")
     key_dir: Path | None = Field(

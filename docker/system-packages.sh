@@ -13,4 +13,4 @@ fi
 echo "Installing:$missing"
 $run apt-get update -qq
 # shellcheck disable=SC2086 # the list is meant to split
-DEBIAN_FRONTEND=noninteractive $run apt-get install -y -qq --no-install-recommends $missing >/dev/null
+$run env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -6,7 +6,6 @@ import pwd
 from datetime import UTC
 
 import sqlalchemy as sa
-from pydicom import dcmread
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -21,10 +20,12 @@ from dicom_node.identity.map import IdentityMap
 from dicom_node.identity.person import person_from_header
 from dicom_node.identity.register import check_keys, hold
 from dicom_node.identity.rotation import rewrite_rows, rows_behind
-from dicom_node.jobs.failure import describe_failure
+from dicom_node.pipeline.deid_folder import files_of
+from dicom_node.pipeline.deidentification import read_headers, single_person
 from dicom_node.settings import Settings
 
 SHOWN_PROBLEMS = 50
+STUDY_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 
 def import_map(settings: Settings, options: argparse.Namespace, console: Console) -> None:
@@ -78,13 +79,24 @@ def correct(settings: Settings, options: argparse.Namespace, console: Console) -
     """Take name, birth date and sex of a patient from the header of a corrected instance."""
     actor = _administrator(options)
     engine = _engine(settings)
-    try:
-        person = person_from_header(dcmread(options.file, stop_before_pixels=True))
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"The file is not a readable DICOM file ({describe_failure(error)}).") from None
-    IdentityMap(engine, load_keys(settings.keys), settings.project).correct(options.pseudonym, person)
-    _note(engine, AuditEntry("correct", actor, {"pseudonym": options.pseudonym}))
+    ((_, header),) = read_headers([options.file])
+    identities = IdentityMap(engine, load_keys(settings.keys), settings.project)
+    identities.correct(options.pseudonym, person_from_header(header), actor, clock.now())
     console.print(f"{options.pseudonym} has name, birth date and sex of the file now.", highlight=False, markup=False)
+
+
+def move_study(settings: Settings, options: argparse.Namespace, console: Console) -> None:
+    """Record a study under the patient its files name now."""
+    actor = _administrator(options)
+    engine = _engine(settings)
+    headers = read_headers(files_of(options.folder), skip_foreign=True)
+    person = single_person(headers)
+    if len({str(header.get("StudyInstanceUID", "")) for _, header in headers}) != 1:
+        raise ConfigurationError("The folder holds several studies; one is expected.")
+    uids = (str(header.get(keyword, "")) for _, header in headers for keyword in STUDY_UIDS)
+    identities = IdentityMap(engine, load_keys(settings.keys), settings.project)
+    pseudonym, moved = identities.move_study(person, uids, actor, clock.now())
+    console.print(f"{moved} UIDs belong to {pseudonym} now.", highlight=False, markup=False)
 
 
 def rotate_key(settings: Settings, options: argparse.Namespace, console: Console) -> None:

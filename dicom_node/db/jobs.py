@@ -24,11 +24,27 @@ def submitted_jobs(session: Session) -> list[Job]:
     return list(session.scalars(select(Job).where(Job.state == "submitted").order_by(Job.created_at)))
 
 
-def mark_pending(session: Session, job_id: str, now: datetime) -> None:
+def silent_jobs(session: Session, since: datetime) -> list[Job]:
+    """Jobs that should be going on but have not changed since a time."""
+    wanted = select(Job).where(Job.state.in_(("pending", "processing")), Job.updated_at < since)
+    return list(session.scalars(wanted))
+
+
+def discard_waiting(session: Session, job_ids: list[str], now: datetime) -> None:
+    """Discard jobs that have not begun: a newer version of their study has come."""
+    sentence = "More images of the study arrived before this job began; the job of the newer version replaces it."
+    session.execute(
+        update(Job)
+        .where(Job.id.in_(job_ids), Job.state.in_(("submitted", "pending")))
+        .values(state="discarded", stage="discarded", sentence=sentence, updated_at=now)
+    )
+
+
+def mark_pending(session: Session, job_id: str, attempt: int, now: datetime) -> None:
     """Set a submitted job to pending, unless the engine has begun it already."""
     session.execute(
         update(Job)
-        .where(Job.id == job_id, Job.state == "submitted")
+        .where(Job.id == job_id, Job.attempts == attempt, Job.state == "submitted")
         .values(state="pending", stage="waiting for a free worker", updated_at=now)
     )
 

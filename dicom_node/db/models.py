@@ -30,6 +30,12 @@ NAMING = {
 
 JOB_STATES = ("submitted", "pending", "processing", "open", "done", "failed", "discarded")
 """CT2S's states as people see them (product.md)."""
+CT_CLASSES = (
+    "1.2.840.10008.5.1.4.1.1.2",
+    "1.2.840.10008.5.1.4.1.1.2.1",
+    "1.2.840.10008.5.1.4.1.1.2.2",
+)
+"""CT, Enhanced CT and Legacy Converted Enhanced CT Image Storage: what an analysis can use."""
 DELIVERY_STATES = ("PENDING", "SENT", "COMMITTED", "FAILED")
 UID_LEVELS = ("study", "series", "frame_of_reference", "instance")
 
@@ -115,8 +121,8 @@ class Quarantined(Hospital):
 class StudyVersion(Hospital):
     """A study as it was when arrivals had been quiet; late images make the next version.
 
-    ``row_count`` counts the instance rows it covers, so that a row committed late can never be missed by a
-    comparison of clocks.
+    ``row_count`` counts the instance rows it covers and ``ct_count`` those of a CT class, so that a row committed
+    late can never be missed by a comparison of clocks.
     """
 
     __tablename__ = "study_versions"
@@ -126,6 +132,7 @@ class StudyVersion(Hospital):
     version: Mapped[int]
     instance_count: Mapped[int]
     row_count: Mapped[int]
+    ct_count: Mapped[int]
     job_id: Mapped[str] = mapped_column(String(32), unique=True)
     created_at: Mapped[datetime]
 
@@ -137,12 +144,13 @@ class Result(Hospital):
     sop_instance_uid: Mapped[str] = mapped_column(String(64), primary_key=True)
     sop_class_uid: Mapped[str] = mapped_column(String(64))
     job_id: Mapped[str] = mapped_column(String(32), index=True)
+    attempt: Mapped[int]
     kind: Mapped[str] = mapped_column(String(16))
     path: Mapped[str] = mapped_column(String(255))
 
 
 class Delivery(Hospital):
-    """The results of one job on their way to one peer."""
+    """The results of one job on their way to one peer; ``attempt`` is the job's whose results are sent."""
 
     __tablename__ = "deliveries"
     __table_args__ = (
@@ -152,6 +160,7 @@ class Delivery(Hospital):
     id: Mapped[int] = mapped_column(primary_key=True)
     job_id: Mapped[str] = mapped_column(String(32), index=True)
     peer_id: Mapped[int] = mapped_column(ForeignKey("peers.id", ondelete="RESTRICT"))
+    attempt: Mapped[int]
     state: Mapped[str] = mapped_column(String(16))
     attempts: Mapped[int]
     sentence: Mapped[str] = mapped_column(String(500))

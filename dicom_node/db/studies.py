@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
-from dicom_node.db.models import Instance, StudyVersion
+from dicom_node.db.models import CT_CLASSES, Instance, StudyVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,8 @@ class StudyArrivals:
     first_arrival: datetime
     last_arrival: datetime
     last_version: int
-    covered_rows: int
+    ct_count: int
+    covered_ct: int
 
 
 def arrivals(session: Session) -> list[StudyArrivals]:
@@ -28,7 +29,7 @@ def arrivals(session: Session) -> list[StudyArrivals]:
         select(
             StudyVersion.study_instance_uid.label("uid"),
             func.max(StudyVersion.version).label("version"),
-            func.max(StudyVersion.row_count).label("rows"),
+            func.max(StudyVersion.ct_count).label("ct"),
         )
         .group_by(StudyVersion.study_instance_uid)
         .subquery()
@@ -42,11 +43,12 @@ def arrivals(session: Session) -> list[StudyArrivals]:
             func.min(Instance.received_at),
             last,
             func.coalesce(versions.c.version, 0),
-            func.coalesce(versions.c.rows, 0),
+            func.count(case((Instance.sop_class_uid.in_(CT_CLASSES), 1))),
+            func.coalesce(versions.c.ct, 0),
         )
         .outerjoin(versions, versions.c.uid == Instance.study_instance_uid)
         .where(~Instance.is_own)
-        .group_by(Instance.study_instance_uid, versions.c.version, versions.c.rows)
+        .group_by(Instance.study_instance_uid, versions.c.version, versions.c.ct)
         .order_by(last.desc())
     )
     return [StudyArrivals(*row) for row in rows]
@@ -61,6 +63,12 @@ def version_of_job(session: Session, job_id: str) -> StudyVersion:
         When the job belongs to no study version.
     """
     return session.scalars(select(StudyVersion).where(StudyVersion.job_id == job_id)).one()
+
+
+def jobs_of_study(session: Session, study_instance_uid: str) -> list[str]:
+    """Job ids of the versions of a study."""
+    wanted = select(StudyVersion.job_id).where(StudyVersion.study_instance_uid == study_instance_uid)
+    return list(session.scalars(wanted))
 
 
 def versions(session: Session) -> list[StudyVersion]:

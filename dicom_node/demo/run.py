@@ -18,13 +18,15 @@ from dicom_node.demo.data import fetch
 from dicom_node.demo.fake_ct import FakePatient, read_nifti, write_series
 from dicom_node.demo.local_node import LocalNode
 from dicom_node.demo.pacs import AE_TITLE, Pacs, start_pacs
-from dicom_node.errors import JobFailed
+from dicom_node.errors import ConfigurationError, JobFailed
 from dicom_node.net.scu import Address
 from dicom_node.pipeline.report_files import load_report
 from dicom_node.pipeline.tables import print_report
 from inference.metrics import dice
 
 TIME_LIMIT_S = 1800
+MARKER = ".osteonode-demo"
+"""Tells a folder the demonstration made, and may empty, from any other."""
 REFERENCE_VALUES = {"femur_right": 76}
 """TotalSegmentator's label of the structure whose agreement is shown."""
 
@@ -34,12 +36,14 @@ def run_demo(output: Path, console: Console) -> None:
 
     Raises
     ------
+    ConfigurationError
+        When the folder holds anything but an earlier demonstration.
     JobFailed
         When the job fails, or its results do not come back.
     """
     started = time.monotonic()
     output = output.resolve()
-    shutil.rmtree(output, ignore_errors=True)
+    _claim(output)
     patient = FakePatient()
     folder = fetch("patient", console.print)
     files = write_series(read_nifti(folder / "example_ct.nii.gz"), output / "ct", patient, seed="osteonode demo")
@@ -68,6 +72,16 @@ def run_demo(output: Path, console: Console) -> None:
     ):
         console.print(f"  {title:18}{path}", highlight=False)
     console.print(f"Finished in {time.monotonic() - started:.0f} s.")
+
+
+def _claim(output: Path) -> None:
+    """Empty the folder of an earlier demonstration; refuse any other that holds something."""
+    if output.exists() and any(output.iterdir()):
+        if not (output / MARKER).exists():
+            raise ConfigurationError(f"{output} holds other files; name a new or empty folder for the demonstration.")
+        shutil.rmtree(output)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / MARKER).touch()
 
 
 def _round_trip(

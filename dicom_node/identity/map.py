@@ -18,6 +18,7 @@ from deid_rules.uids import UidMapper
 from dicom_node.db import models
 from dicom_node.db.session import transaction
 from dicom_node.errors import ConfigurationError
+from dicom_node.identity.audit import AuditEntry, write_audit
 from dicom_node.identity.causes import ConflictingArrival, IssuerChanged, StudyUnderTwoPatients
 from dicom_node.identity.cipher import encrypt, identity_index, number_index, seal, unseal
 from dicom_node.identity.keys import Keys
@@ -128,25 +129,29 @@ class IdentityMap:
                 if clean not in known
             )
 
-    def original_uid(self, clean_uid: str) -> str | None:
-        """Return the original of a clean UID, or None when it is not ours."""
+    def original_uid(self, clean_uid: str, pseudonym: str = "") -> str | None:
+        """Return the original of a clean UID.
+
+        Parameters
+        ----------
+        clean_uid
+            From the research side.
+        pseudonym
+            Whose it has to be; a frame of reference may be shared. Empty: anybody's.
+
+        Returns
+        -------
+        str or None
+            None when it is not in the map, or another patient's.
+        """
         with transaction(self._engine) as session:
             row = session.get(models.UidRow, clean_uid)
-            if row is None:
+            if row is None or (pseudonym and not _is_of(session, row, pseudonym)):
                 return None
             return unseal(self._keys, row.original_uid, "uid_rows.original_uid", clean_uid, row.key_id)
 
-    def pseudonym_of_uid(self, clean_uid: str) -> str | None:
-        """Return whose clean UID it is, or None when it is not ours."""
-        with transaction(self._engine) as session:
-            return session.scalar(
-                select(models.Subject.pseudonym)
-                .join(models.UidRow, models.UidRow.subject_id == models.Subject.id)
-                .where(models.UidRow.clean_uid == clean_uid)
-            )
-
-    def correct(self, pseudonym: str, person: Person) -> None:
-        """Replace name, birth date and sex of a patient, as an administrator found them to be.
+    def correct(self, pseudonym: str, person: Person, actor: str, now: datetime) -> None:
+        """Replace name, birth date and sex of a patient, as an administrator found them to be; audited.
 
         Raises
         ------
@@ -160,6 +165,42 @@ class IdentityMap:
             if row is None or row not in self._find_all(session, person):
                 raise ConfigurationError("The header's patient number and issuer are not those of this pseudonym.")
             row.identity = self._sealed_person(row, person)
+            write_audit(session, AuditEntry("correct", actor, {"pseudonym": pseudonym}), now)
+
+    def move_study(self, person: Person, uids: Iterable[str], actor: str, now: datetime) -> tuple[str, int]:
+        """Record the UIDs of a study under the patient they belong to now; audited.
+
+        Parameters
+        ----------
+        person
+            The patient, added where the map does not know it.
+        uids
+            Original study, series and instance UIDs; those the map does not know are passed over.
+        actor, now
+            Who does it, and when.
+
+        Returns
+        -------
+        tuple
+            The patient's pseudonym, and the number of UIDs moved to it.
+
+        Raises
+        ------
+        IssuerChanged, ConflictingArrival
+            When the map knows the patient otherwise.
+        """
+        with transaction(self._engine) as session:
+            hold(session)
+            check_keys(session, self._keys)
+            row = self._find(session, person) or self._add(session, person, now)
+            self._confirm(session, row, person)
+            mappers = [UidMapper(key, self._project) for key in self._keys.uids]
+            cleans = [mapper.map(uid) for uid in dict.fromkeys(uids) for mapper in mappers]
+            moved = [known for known in _uid_rows(session, cleans) if known.subject_id != row.id]
+            for known in moved:
+                known.subject_id = row.id
+            write_audit(session, AuditEntry("move-study", actor, {"pseudonym": row.pseudonym, "uids": len(moved)}), now)
+            return row.pseudonym, len(moved)
 
     def _find(self, session: Session, person: Person) -> models.Subject | None:
         return next(iter(self._find_all(session, person)), None)
@@ -232,6 +273,11 @@ def _uid_rows(session: Session, clean_uids: Sequence[str]) -> Iterator[models.Ui
     for start in range(0, len(clean_uids), VALUES_PER_QUERY):
         chunk = clean_uids[start : start + VALUES_PER_QUERY]
         yield from session.scalars(select(models.UidRow).where(models.UidRow.clean_uid.in_(chunk)))
+
+
+def _is_of(session: Session, row: models.UidRow, pseudonym: str) -> bool:
+    owner = session.get_one(models.Subject, row.subject_id)
+    return row.level == "frame_of_reference" or owner.pseudonym == pseudonym
 
 
 def _check_owner(row: models.UidRow, subject_id: str) -> None:

@@ -27,24 +27,31 @@ def check_keys(session: Session, keys: Keys) -> None:
     ConfigurationError
         When a key differs, or the database is already written with a newer one.
     """
+    if _unregistered(session, keys):
+        hold(session)
+        names = _unregistered(session, keys)
+        if names:
+            _try_keys(session, keys)
+            session.add_all(models.KeySet(name=name, fingerprint=keys.fingerprints[name]) for name in names)
+            session.flush()
+
+
+def _unregistered(session: Session, keys: Keys) -> list[str]:
+    """Compare with the register; return the names of the keys in force that are not in it yet."""
     registered = {row.name: row.fingerprint for row in session.scalars(select(models.KeySet))}
-    for name, fingerprint in keys.fingerprints.items():
+    fingerprints = keys.fingerprints
+    for name, fingerprint in fingerprints.items():
         if registered.get(name, fingerprint) != fingerprint:
             raise ConfigurationError(
                 f"Key {name} is not the one the identity map was written with. Put the right key files back."
             )
-    in_force = {f"map-{keys.key_id}", f"uid-{keys.uid_id}"}
-    for name in registered.keys() - keys.fingerprints.keys():
+    for name in registered.keys() - fingerprints.keys():
         if _is_newer(name, keys):
             raise ConfigurationError(
                 f"The identity map is written with the newer key {name}, and this process does not have it. Restart "
                 "the node; if that does not help, put the key files back."
             )
-    new = in_force - registered.keys()
-    if new:
-        _try_keys(session, keys)
-        session.add_all(models.KeySet(name=name, fingerprint=keys.fingerprints[name]) for name in sorted(new))
-        session.flush()
+    return sorted({f"map-{keys.key_id}", f"uid-{keys.uid_id}"} - registered.keys())
 
 
 def _is_newer(name: str, keys: Keys) -> bool:

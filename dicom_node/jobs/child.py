@@ -8,6 +8,7 @@ output: progress, then an error or its result.
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -37,7 +38,8 @@ def run_child(
     JobRejected, Unavailable
         As the child raised them.
     JobFailed
-        When the child fails, crashes, passes the time limit or runs out of memory.
+        When the child fails, crashes, passes the time limit or runs out of memory. A child that is interrupted by
+        a signal to the whole node is ``Unavailable``: the step is repeated.
     """
     with subprocess.Popen(  # noqa: S603 - our own interpreter and module
         [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -61,6 +63,8 @@ def run_child(
         return result
     if "error" in answer:
         raise ERRORS.get(answer["error"], JobFailed)(answer["sentence"])
+    if process.returncode in (-signal.SIGINT, -signal.SIGTERM):
+        raise Unavailable("The step was interrupted from outside.")
     if time.monotonic() - started >= time_limit_s:
         raise JobFailed(f"The step passed its time limit of {time_limit_s:.0f} s.")
     raise JobFailed(f"The step's process ended without an answer (exit code {process.returncode}).")
@@ -78,6 +82,8 @@ def _listen(lines: Any, progress: Progress) -> dict[str, Any]:
 
 def serve_child(work: Callable[[dict[str, Any], Progress], dict[str, Any]]) -> None:
     """Be the child: read the task, do the work, answer. Called by the module ``run_child`` names."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # a stop of the node is no verdict on the job; the pipe ends this process
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     task = json.loads(sys.stdin.readline())

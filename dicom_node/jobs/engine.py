@@ -9,10 +9,12 @@ DBOS on SQLite is for one process; more than one is refused at start (a lock on 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import BoundedSemaphore
 from typing import Any, Literal
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 from dbos import error as dbos_error
+from sqlalchemy.exc import OperationalError
 
 from dicom_node.errors import JobFailed, NodeError, Unavailable
 from dicom_node.jobs.failure import describe_failure
@@ -29,6 +31,11 @@ LONGEST_BACKOFF_S = 3600.0
 RECOVERY_ATTEMPTS = 20
 """Restarts a job may survive; one that kills the node every time must end in the dead letter queue."""
 
+PATIENT_TRIES = 1000
+"""For the steps that must not be lost: with doubled pauses, an hour at most (DBOS's own limit), weeks."""
+GOING_ON = ("PENDING", "ENQUEUED", "DELAYED")
+"""DBOS statuses of a workflow that runs or will run."""
+
 Attempt = Literal["sent", "again", "failed"]
 
 
@@ -42,10 +49,10 @@ class Steps:
     """(job id, sentence): the job ends as failed."""
     finish: Callable[[str], list[int]]
     """Job id: the job is done; returns the ids of its deliveries."""
-    deliver: Callable[[int], Attempt]
-    """Delivery id: one attempt."""
-    give_up: Callable[[int], None]
-    """Delivery id: no more attempts."""
+    deliver: Callable[[int, int], Attempt]
+    """(delivery id, attempt of the job): one try to send the results of that attempt."""
+    give_up: Callable[[int, int], None]
+    """(delivery id, attempt of the job): no more tries."""
 
 
 class JobEngine:
@@ -82,7 +89,9 @@ class JobEngine:
         }
         DBOS(config=config)
         backoffs = [min(delivery_backoff_s * 2**n, LONGEST_BACKOFF_S) for n in range(delivery_attempts)]
-        self._delivery = DBOS.workflow(name="delivery")(_delivery_workflow(steps, backoffs))
+        self._delivery = DBOS.workflow(name="delivery", max_recovery_attempts=RECOVERY_ATTEMPTS)(
+            _delivery_workflow(steps, backoffs)
+        )
         self._job = DBOS.workflow(name="job", max_recovery_attempts=RECOVERY_ATTEMPTS)(
             _job_workflow(steps, self._delivery)
         )
@@ -92,51 +101,72 @@ class JobEngine:
         """Create the engine's tables, take up interrupted workflows and begin to work."""
         DBOS.launch()
         DBOS.register_queue(JOB_QUEUE, worker_concurrency=self._parallel_jobs, polling_interval_sec=0.5)
-        DBOS.register_queue(DELIVERY_QUEUE, worker_concurrency=PARALLEL_DELIVERIES, polling_interval_sec=0.5)
+        DBOS.register_queue(DELIVERY_QUEUE, polling_interval_sec=0.5)
 
     def submit(self, job_id: str, attempt: int) -> None:
         """Enqueue one attempt of a job; a second call for the same attempt does nothing."""
         with SetWorkflowID(f"{job_id}:{attempt}"):
-            DBOS.enqueue_workflow(JOB_QUEUE, self._job, job_id)
+            DBOS.enqueue_workflow(JOB_QUEUE, self._job, job_id, attempt)
+
+    def has_ended(self, job_id: str, attempt: int) -> bool:
+        """Tell whether an attempt will never go on: it returned, broke off, or is unknown here."""
+        status = DBOS.get_workflow_status(f"{job_id}:{attempt}")
+        return status is None or status.status not in GOING_ON
 
     def stop(self) -> None:
         """Stop working; what is unfinished goes on at the next start."""
         DBOS.destroy(destroy_registry=True)
 
 
-def _job_workflow(steps: Steps, delivery: Callable[[int], None]) -> Callable[[str], None]:
-    def job(job_id: str) -> None:
+def _job_workflow(steps: Steps, delivery: Callable[[int, int], None]) -> Callable[[str, int], None]:
+    def job(job_id: str, attempt: int) -> None:
         try:
             for name, function in steps.run:
                 _step(name, function, job_id)
             for delivery_id in _step("finish", steps.finish, job_id):
-                DBOS.enqueue_workflow(DELIVERY_QUEUE, delivery, delivery_id)
+                with SetWorkflowID(f"delivery:{delivery_id}:{attempt}"):
+                    DBOS.enqueue_workflow(DELIVERY_QUEUE, delivery, delivery_id, attempt)
         except NodeError as error:
-            _step("fail", steps.fail, job_id, str(error))
+            _step("fail", steps.fail, job_id, str(error), tries=PATIENT_TRIES)
         except dbos_error.DBOSMaxStepRetriesExceeded:
-            _step(
-                "fail",
-                steps.fail,
-                job_id,
-                "A resource the job needs stayed unavailable; run the job again later.",
-            )
+            sentence = "A resource the job needs stayed unavailable; run the job again later."
+            _step("fail", steps.fail, job_id, sentence, tries=PATIENT_TRIES)
 
     return job
 
 
-def _delivery_workflow(steps: Steps, backoffs: list[float]) -> Callable[[int], None]:
-    def delivery(delivery_id: int) -> None:
-        for pause_s in backoffs:
-            if _step("deliver", steps.deliver, delivery_id) != "again":
+def _delivery_workflow(steps: Steps, backoffs: list[float]) -> Callable[[int, int], None]:
+    sending = BoundedSemaphore(PARALLEL_DELIVERIES)
+
+    def deliver(delivery_id: int, attempt: int) -> Attempt:
+        with sending:
+            return steps.deliver(delivery_id, attempt)
+
+    def delivery(delivery_id: int, attempt: int) -> None:
+        for tries, pause_s in enumerate(backoffs, start=1):
+            if _try(deliver, delivery_id, attempt) != "again":
                 return
-            DBOS.sleep(pause_s)
-        _step("give_up", steps.give_up, delivery_id)
+            if tries < len(backoffs):
+                DBOS.sleep(pause_s)
+        _step("give_up", steps.give_up, delivery_id, attempt, tries=PATIENT_TRIES)
 
     return delivery
 
 
-def _step(name: str, function: Callable[..., Any], *arguments: object) -> Any:
-    """Run one checkpointed step; only errors of our own tree, whose sentences are safe, reach the engine."""
+def _try(deliver: Callable[[int, int], Attempt], delivery_id: int, attempt: int) -> Attempt:
+    """Make one try; whatever goes wrong in it, the next try may go well."""
+    try:
+        outcome: Attempt = _step("deliver", deliver, delivery_id, attempt)
+    except (NodeError, dbos_error.DBOSMaxStepRetriesExceeded):
+        return "again"
+    return outcome
+
+
+def _step(name: str, function: Callable[..., Any], *arguments: object, tries: int = 5) -> Any:
+    """Run one checkpointed step; only errors of our own tree, whose sentences are safe, reach the engine.
+
+    A database that is away is waited for, as every ``Unavailable`` is: ``tries`` times, with growing pauses.
+    """
 
     def guarded() -> Any:
         began = time.monotonic()
@@ -144,6 +174,8 @@ def _step(name: str, function: Callable[..., Any], *arguments: object) -> Any:
             return function(*arguments)
         except NodeError as error:
             raise type(error)(str(error)) from None
+        except OperationalError:
+            raise Unavailable("A database did not answer.") from None
         except Exception as error:  # noqa: BLE001 - the boundary: any error becomes a job state
             LOG.error("step_failed", step=name, failure=describe_failure(error))
             raise JobFailed(f"Step {name} ended abnormally: {describe_failure(error)}.") from None
@@ -153,9 +185,9 @@ def _step(name: str, function: Callable[..., Any], *arguments: object) -> Any:
     options: Any = {
         "name": name,
         "retries_allowed": True,
-        "max_attempts": 5,
-        "interval_seconds": 1.0,
-        "backoff_rate": 3.0,
+        "max_attempts": tries,
+        "interval_seconds": 2.0,
+        "backoff_rate": 2.0,
         "should_retry": lambda error: isinstance(error, Unavailable),
     }
     return DBOS.run_step(options, guarded)

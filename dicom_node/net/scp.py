@@ -87,8 +87,14 @@ class Receiver:
         An empty list would mean "anybody" to pynetdicom, so a title nobody can know stands for "nobody".
         """
         del event
-        if self._senders is not None:
-            self._ae.require_calling_aet = self._senders() or [new_id()[:16]]
+        if self._senders is None:
+            return
+        try:
+            known = [title.strip() for title in self._senders() if title.strip()]
+        except Exception as error:  # noqa: BLE001 - fail closed: pynetdicom would go on and accept
+            LOG.error("senders_unknown", error=type(error).__name__)
+            known = []
+        self._ae.require_calling_aet = known or [new_id()[:16]]
 
     def _rejected(self, event: evt.Event) -> None:
         LOG.warning(

@@ -45,10 +45,10 @@ def echo(address: Address) -> None:
             raise PeerUnavailable(f"{address.ae_title} did not answer C-ECHO with success.")
 
 
-def send_files(
-    address: Address, paths: Sequence[Path], on_sent: Callable[[Path, int], object] = lambda *_: None
-) -> None:
+def send_files(address: Address, paths: Sequence[Path], on_sent: Callable[[Path, int], None] = lambda *_: None) -> None:
     """Send DICOM files over one association, as they are encoded.
+
+    An object that is refused does not keep the others back.
 
     Parameters
     ----------
@@ -64,14 +64,19 @@ def send_files(
     PeerUnavailable
         When the peer cannot be reached, drops the association or is out of resources: try again later.
     DeliveryRefused
-        When the peer refuses an object, or its kind, for good.
+        When the peer refused an object, or its kind, for good; every other object was offered.
     """
     metas = [read_file_meta_info(path) for path in paths]
     kinds = [(str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)) for meta in metas]
-    contexts = sender_contexts(kinds)[:MAX_CONTEXTS]
-    with associate(address, contexts) as assoc:
+    refusals = []
+    with associate(address, sender_contexts(kinds)[:MAX_CONTEXTS]) as assoc:
         for path, kind in zip(paths, kinds, strict=True):
-            on_sent(path, _send_one(assoc, address, path, kind))
+            try:
+                on_sent(path, _send_one(assoc, address, path, kind))
+            except DeliveryRefused as refusal:
+                refusals.append(str(refusal))
+    if refusals:
+        raise DeliveryRefused(" ".join(dict.fromkeys(refusals)))
 
 
 def _send_one(assoc: Association, address: Address, path: Path, kind: tuple[str, str]) -> int:
@@ -107,14 +112,17 @@ def associate(address: Address, contexts: list[PresentationContext]) -> Iterator
     ae = AE(ae_title=address.calling_aet)
     ae.connection_timeout = 10
     ae.network_timeout = 60
-    assoc = ae.associate(
-        address.host,
-        address.port,
-        contexts=contexts,
-        ae_title=address.ae_title,
-        max_pdu=0,
-        evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)],
-    )
+    try:
+        assoc = ae.associate(
+            address.host,
+            address.port,
+            contexts=contexts,
+            ae_title=address.ae_title,
+            max_pdu=0,
+            evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)],
+        )
+    except OSError:
+        raise PeerUnavailable(f"The host {address.host} of {address.ae_title} is not known to this machine.") from None
     if not assoc.is_established:
         verdict = "rejected the association" if assoc.is_rejected else "does not answer"
         place = f"{address.ae_title} at {address.host}:{address.port}"

@@ -1,5 +1,7 @@
 """DIMSE statuses the node answers with, and which error becomes which (PS3.4 B.2.3, PS3.7 annex C)."""
 
+from sqlalchemy.exc import OperationalError
+
 from dicom_node.errors import DiskFull, IntakeError, Unavailable
 
 SUCCESS = 0x0000
@@ -24,6 +26,7 @@ TEXT = {
 ERROR_STATUS: tuple[tuple[type[Exception], int], ...] = (
     (DiskFull, OUT_OF_RESOURCES),
     (Unavailable, OUT_OF_RESOURCES),
+    (OperationalError, OUT_OF_RESOURCES),
     (IntakeError, CANNOT_UNDERSTAND),
 )
 """First match wins; anything else is 0x0110."""

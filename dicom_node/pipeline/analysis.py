@@ -13,6 +13,7 @@ from dicom_node.errors import JobRejected
 from dicom_node.pipeline.calibration import Choice, load_choice
 from dicom_node.pipeline.report_files import save_report
 from dicom_node.pipeline.results import Findings, forbidding_sentences, report_from
+from dicom_node.storage.files import write_durably
 from fe.errors import FeError
 from fe.strength import FemurStrength, femur_strength
 from inference.calibration import rho_ash_mg_per_cm3, rho_qct_mg_per_cm3
@@ -56,8 +57,8 @@ def analyse_folder(clean: Path, output: Path, tools: Tools, progress: Progress) 
     """
     findings = analyse([dcmread(path) for path in sorted(clean.glob("*.dcm"))], tools, progress)
     report, figures = report_from(findings, tools)
+    write_durably(output / SLICES_FILE, ["\n".join(findings.volume.instance_uids).encode()])
     save_report(report, output, figures)
-    (output / SLICES_FILE).write_text("\n".join(findings.volume.instance_uids) + "\n")
     progress(1.0, "report")
     return report.headline
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from pydicom import Dataset
 
-from dicom_node.errors import ConfigurationError
+from dicom_node.errors import ConfigurationError, JobRejected
+from dicom_node.storage.files import write_durably
 from inference.calibration import CalibrationRecord, choose_calibration
 from inference.calibration_json import records_from_json
 from inference.dicom_headers import acquisition_from_dataset
@@ -51,8 +52,16 @@ def calibration_of(header: Dataset, records: Sequence[CalibrationRecord], today:
         The site's records.
     today
         Stands for the scan's date where the header has none.
+
+    Raises
+    ------
+    JobRejected
+        When two records fit equally well and differ.
     """
-    return choose_calibration(acquisition_from_dataset(header), records, on=scan_date(header) or today)
+    try:
+        return choose_calibration(acquisition_from_dataset(header), records, on=scan_date(header) or today)
+    except InferenceError as error:
+        raise JobRejected(f"The calibration of this scan is not decided. {error}") from None
 
 
 def scan_date(header: Dataset) -> date | None:
@@ -71,8 +80,7 @@ def save_choice(choice: Choice, path: Path) -> None:
     """Write a choice for the research side."""
     record, flags = choice
     values = {"record": asdict(record), "flags": [asdict(flag) for flag in flags]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(values, indent=1, default=date.isoformat))
+    write_durably(path, [json.dumps(values, indent=1, default=date.isoformat).encode()])
 
 
 def load_choice(path: Path) -> Choice:

@@ -21,7 +21,8 @@ def work(task: dict[str, Any], progress: Progress) -> dict[str, Any]:
         folder = Path(task["folder"])
         tools = load_tools(task, folder)
         return {"headline": analyse_folder(folder / "clean", folder / "report", tools, progress)}
-    objects = package([Path(path) for path in task["sources"]], Path(task["report"]), Path(task["output"]), progress)
+    sources, previous = ([Path(path) for path in task[name]] for name in ("sources", "previous"))
+    objects = package(sources, Path(task["report"]), Path(task["output"]), progress, previous)
     return {"objects": [asdict(one) for one in objects]}
 
 

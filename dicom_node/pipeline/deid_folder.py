@@ -13,13 +13,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pydicom import Dataset, dcmread
+from pydicom import FileDataset, dcmread
+from pydicom.uid import MediaStorageDirectoryStorage
 
 from deid_rules.profile import BASIC_PROFILE_CODE, Profile
 from deid_rules.report import UidPair
 from deid_rules.uids import UidMapper
 from dicom_node.errors import ConfigurationError
-from dicom_node.identity.causes import ConflictingArrival, Quarantined, Unreadable
+from dicom_node.identity.causes import ConflictingArrival, NotDeidentifiable, Quarantined, Unreadable
 from dicom_node.identity.map import IdentityMap
 from dicom_node.identity.person import Person, person_from_header
 from dicom_node.jobs.failure import describe_failure
@@ -143,6 +144,8 @@ def deidentify_folder(paths: Sequence[Path], output: Path, tools: FolderTools) -
 
 def _survey(path: Path) -> _Seen:
     header = _header(path)
+    if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+        raise NotDeidentifiable("A DICOMDIR is not de-identified; the files it lists are.")
     return _Seen(
         path,
         str(header.get("StudyInstanceUID") or ""),
@@ -151,7 +154,7 @@ def _survey(path: Path) -> _Seen:
     )
 
 
-def _header(path: Path) -> Dataset:
+def _header(path: Path) -> FileDataset:
     try:
         header = dcmread(path, stop_before_pixels=True, specific_tags=list(HEADER_TAGS))
         for keyword in HEADER_TAGS:

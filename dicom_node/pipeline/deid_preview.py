@@ -10,12 +10,13 @@ from pydicom import Dataset, dcmread
 from pydicom.datadict import keyword_for_tag
 
 from deid_rules.errors import DeidError
-from deid_rules.pixels import gate
+from deid_rules.pixels import gate, rectangles_for
 from deid_rules.profile import Profile
 from deid_rules.whatif import what_would_happen
 from dicom_node.identity.causes import NotDeidentifiable, PixelGateRefused, Quarantined, Unreadable
 from dicom_node.identity.person import person_from_header
 from dicom_node.jobs.failure import describe_failure
+from dicom_node.pipeline.deidentification import BLANKED
 
 _ITEM_NUMBER = re.compile(r"\[\d+\]")
 _LAST_TAG = re.compile(r"\(([0-9A-F]{4}),([0-9A-F]{4})\)$")
@@ -59,7 +60,9 @@ def _plan(path: Path, profile: Profile) -> set[tuple[str, str]]:
         verdict = gate(original, profile.site_rules.image_types)
         if not verdict.allowed:
             raise PixelGateRefused(verdict.cause)
-        return {(_ITEM_NUMBER.sub("", one.path), one.rule) for one in what_would_happen(original, profile)}
+        found = {(_ITEM_NUMBER.sub("", one.path), one.rule) for one in what_would_happen(original, profile)}
+        rectangles = rectangles_for(original, profile.site_rules.labels)
+        return found | ({("(7FE0,0010)", BLANKED)} if rectangles else set())
     except Quarantined:
         raise
     except DeidError as error:

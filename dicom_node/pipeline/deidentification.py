@@ -7,18 +7,20 @@ the patient.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
+from types import MappingProxyType
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from sqlalchemy.orm import Session
 
+from deid_rules.blanking import blank_rectangles
 from deid_rules.engine import deidentify
 from deid_rules.errors import DeidError
-from deid_rules.pixels import gate
+from deid_rules.pixels import gate, rectangles_for
 from deid_rules.profile import Profile
 from deid_rules.report import DeidReport, Subject, UidPair
 from deid_rules.residual import KnownIdentifiers, find_residual, identifiers_of
@@ -39,6 +41,9 @@ from dicom_node.identity.person import Person, person_from_header
 from dicom_node.jobs.failure import describe_failure
 from dicom_node.storage.files import sync_folder, write_durably
 from inference.series import choose_series
+
+BLANKED = "rectangles of pixels erased"
+"""Word of the report for what the filter rules for burned-in text did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +253,8 @@ def clean_instance(source: Path, target: Path, subject: Subject, profile: Profil
         if not verdict.allowed:
             raise PixelGateRefused(verdict.cause)
         clean, report = deidentify(original, subject, profile, uids)
-        encoded = _encode(clean)
+        rectangles = rectangles_for(original, profile.site_rules.labels)
+        encoded = _encode(blank_rectangles(clean, rectangles))
         known = identifiers_of(original)
     except Quarantined:
         raise
@@ -257,7 +263,9 @@ def clean_instance(source: Path, target: Path, subject: Subject, profile: Profil
     except Exception as error:  # noqa: BLE001 - fail closed: what cannot be cleaned does not cross
         raise NotDeidentifiable(f"It cannot be de-identified ({describe_failure(error)}).") from None
     _write_searched(target, encoded, known)
-    return report
+    if not rectangles:
+        return report
+    return replace(report, counts=MappingProxyType({**report.counts, BLANKED: len(rectangles)}))
 
 
 def _read(path: Path) -> Dataset:

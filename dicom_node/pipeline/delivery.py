@@ -12,6 +12,7 @@ from dicom_node.errors import DeliveryRefused, PeerUnavailable
 from dicom_node.jobs.engine import Attempt
 from dicom_node.logs import log
 from dicom_node.net.scu import Address, send_files
+from dicom_node.pipeline.reidentification import refuse_changed_identity
 
 LOG = log(__name__)
 
@@ -23,19 +24,24 @@ class Outbox:
     databases: Databases
     folder: Path
     ae_title: str
+    verify_identity: bool = True
 
-    def deliver(self, delivery_id: int) -> Attempt:
-        """Make one attempt to send what the peer has not accepted yet."""
+    def deliver(self, delivery_id: int, attempt: int) -> Attempt:
+        """Make one try to send what the peer has not accepted yet of an attempt's results."""
         with transaction(self.databases.hospital) as session:
             delivery = session.get_one(Delivery, delivery_id)
+            if delivery.attempt != attempt:
+                return "failed"
             delivery.attempts += 1
             peer = session.get_one(Peer, delivery.peer_id)
-            pending = {self.folder / row.path: row.sop_instance_uid for row in unreceipted(session, delivery_id)}
-        if peer.is_removed:
-            return self._set(delivery_id, "FAILED", "The peer was removed.", "failed")
-        address = Address(peer.ae_title, peer.host, peer.port, self.ae_title)
+            pending = {self.folder / row.path: row.sop_instance_uid for row in unreceipted(session, delivery)}
         try:
+            if peer.is_removed:
+                raise DeliveryRefused("The peer was removed.")
             if pending:
+                address = Address(peer.ae_title, peer.host, peer.port, self.ae_title)
+                if self.verify_identity:
+                    refuse_changed_identity(address, list(pending), must_know_study=peer.may_send)
                 send_files(
                     address,
                     list(pending),
@@ -47,11 +53,12 @@ class Outbox:
             return self._set(delivery_id, "FAILED", str(error), "failed")
         return self._set(delivery_id, "SENT", "", "sent")
 
-    def give_up(self, delivery_id: int) -> None:
-        """Mark a delivery as failed after its last attempt; its sentence keeps the last reason."""
+    def give_up(self, delivery_id: int, attempt: int) -> None:
+        """Mark a delivery as failed after its last try; its sentence keeps the last reason."""
         with transaction(self.databases.hospital) as session:
             delivery = session.get_one(Delivery, delivery_id)
-            delivery.state, delivery.updated_at = "FAILED", clock.now()
+            if delivery.attempt == attempt and delivery.state == "PENDING":
+                delivery.state, delivery.updated_at = "FAILED", clock.now()
         LOG.error("delivery_given_up", delivery_id=delivery_id)
 
     def _receipt(self, delivery_id: int, sop_instance_uid: str, status: int) -> None:

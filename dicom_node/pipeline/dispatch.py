@@ -4,13 +4,20 @@ Everything here can be repeated: a version is committed first, its job row next,
 makes up for what a crash left out.
 """
 
-from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Protocol
 
-from dicom_node.db.jobs import get_job, mark_pending, submitted_jobs
+from dicom_node.db.jobs import (
+    discard_waiting,
+    get_job,
+    mark_pending,
+    silent_jobs,
+    submitted_jobs,
+    update_job,
+)
 from dicom_node.db.models import Job, StudyVersion
 from dicom_node.db.session import Databases, transaction
-from dicom_node.db.studies import StudyArrivals, arrivals, versions
+from dicom_node.db.studies import StudyArrivals, arrivals, jobs_of_study, versions
 from dicom_node.logs import log
 from dicom_node.storage.completeness import is_due
 from dicom_node.storage.files import new_id
@@ -18,39 +25,65 @@ from dicom_node.storage.files import new_id
 LOG = log(__name__)
 PIPELINE = "bone"
 """The one pipeline so far: hips and lumbar spine of a CT."""
+SILENCE_S = 60.0
+"""A job that has not changed for so long is looked up in the engine."""
 
 
-def dispatch(databases: Databases, submit: Callable[[str, int], None], now: datetime, quiet_s: float) -> int:
+class Engine(Protocol):
+    """What dispatching needs of the job engine."""
+
+    def submit(self, job_id: str, attempt: int) -> None:
+        """Enqueue one attempt of a job; idempotent."""
+
+    def has_ended(self, job_id: str, attempt: int) -> bool:
+        """Tell whether an attempt will never go on."""
+
+
+def dispatch(databases: Databases, engine: Engine, now: datetime, quiet_s: float) -> int:
     """Make one pass; return how many jobs were handed to the engine.
 
     Parameters
     ----------
     databases
         The node's databases.
-    submit
-        Hands (job id, attempt) to the engine; idempotent.
+    engine
+        Takes attempts of jobs, and knows which have ended.
     now
         Timezone-aware time.
     quiet_s
         Seconds of quiet that make a study complete.
     """
+    superseded: list[str] = []
     with transaction(databases.hospital) as session:
         for study in arrivals(session):
             if is_due(study, now, quiet_s):
+                superseded += jobs_of_study(session, study.study_instance_uid)
                 session.add(_next_version(study, now))
         decided = [version.job_id for version in versions(session)]
     with transaction(databases.research) as session:
         for job_id in decided:
             if get_job(session, job_id) is None:
                 session.add(_new_job(job_id, now))
+        discard_waiting(session, superseded, now)
     with transaction(databases.research) as session:
         waiting = [(job.id, job.attempts) for job in submitted_jobs(session)]
     for job_id, attempt in waiting:
-        submit(job_id, attempt)
+        engine.submit(job_id, attempt)
         with transaction(databases.research) as session:
-            mark_pending(session, job_id, now)
+            mark_pending(session, job_id, attempt, now)
         LOG.info("job_submitted", job_id=job_id, attempt=attempt)
+    _fail_broken(databases, engine, now)
     return len(waiting)
+
+
+def _fail_broken(databases: Databases, engine: Engine, now: datetime) -> None:
+    """Give a job whose workflow broke off without a word its sentence, so that nobody waits for it."""
+    with transaction(databases.research) as session:
+        for job in silent_jobs(session, now - timedelta(seconds=SILENCE_S)):
+            if engine.has_ended(job.id, job.attempts):
+                sentence = "The job broke off and cannot go on by itself; run it again."
+                update_job(session, job.id, now, state="failed", stage="failed", sentence=sentence)
+                LOG.error("job_broke_off", job_id=job.id)
 
 
 def _next_version(study: StudyArrivals, now: datetime) -> StudyVersion:
@@ -59,6 +92,7 @@ def _next_version(study: StudyArrivals, now: datetime) -> StudyVersion:
         version=study.last_version + 1,
         instance_count=study.instance_count,
         row_count=study.row_count,
+        ct_count=study.ct_count,
         job_id=new_id(),
         created_at=now,
     )

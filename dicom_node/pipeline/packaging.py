@@ -4,6 +4,7 @@ Runs on the hospital side. Numbers, masks and pictures come from the research si
 original instances, so that nothing has to be re-identified.
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,7 +18,7 @@ from dicom_node.errors import JobFailed
 from dicom_node.jobs.child import Progress
 from dicom_node.pipeline.report_files import load_affine_lps, load_report
 from dicom_node.pipeline.validators import validate
-from dicom_node.storage.files import write_durably
+from dicom_node.storage.files import sync_folder, write_durably
 from sr_export import ResultSet, build_results, check_results
 from sr_export.errors import ExportError
 from sr_export.geometry import grid_from_headers
@@ -36,7 +37,9 @@ class PackagedObject:
     file: str
 
 
-def package(sources: Sequence[Path], report_folder: Path, output: Path, progress: Progress) -> list[PackagedObject]:
+def package(
+    sources: Sequence[Path], report_folder: Path, output: Path, progress: Progress, previous: Sequence[Path] = ()
+) -> list[PackagedObject]:
     """Build, check and write the result objects of one job.
 
     Parameters
@@ -46,9 +49,12 @@ def package(sources: Sequence[Path], report_folder: Path, output: Path, progress
     report_folder
         What ``save_report`` wrote.
     output
-        Folder on the hospital side; gets the objects, ``report.pdf`` and ``page-N.png``.
+        Folder on the hospital side; gets the objects, ``report.pdf`` and ``page-N.png``. It has its name only
+        when everything in it passed the gate.
     progress
         Told the finished fraction and what is being done.
+    previous
+        Structured reports that this one replaces.
 
     Raises
     ------
@@ -60,17 +66,22 @@ def package(sources: Sequence[Path], report_folder: Path, output: Path, progress
     report = load_report(report_folder)
     _check_slices(headers, report_folder)
     try:
-        results = build_results(headers, report)
+        results = build_results(headers, report, [dcmread(path) for path in previous])
         problems = check_results(headers, results, report)
     except ExportError as error:
         raise JobFailed(f"The result objects could not be built. {error}") from None
     if problems:
         raise JobFailed(f"The result objects did not pass the node's own checks: {'; '.join(problems)}.")
-    written = _write(results, output)
+    draft = output.with_name(f".{output.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    written = _write(results, draft)
     progress(0.4, "validating the result objects")
-    found = validate([output / one.file for one in written], sources[0])
+    found = validate([draft / one.file for one in written], sources[0])
     if found:
         raise JobFailed(f"The result objects did not pass the validators: {'; '.join(found)[:800]}.")
+    shutil.rmtree(output, ignore_errors=True)
+    draft.rename(output)
+    sync_folder(output.parent)
     return written
 
 

@@ -99,7 +99,7 @@ def _require_same(header: Dataset, person: Person, study_instance_uid: str) -> N
 
 def check_identity_with_pacs(
     find: Find, expected: StudyIdentity, study_instance_uid: str, *, must_know_study: bool = True
-) -> None:
+) -> bool:
     """Compare an identity with what the PACS says of the study now.
 
     Parameters
@@ -113,6 +113,11 @@ def check_identity_with_pacs(
     must_know_study
         Whether a peer that does not know the study stops delivery: true for the archive the study came from.
 
+    Returns
+    -------
+    bool
+        Whether the peer confirmed the identity; False when it does not answer C-FIND or need not know the study.
+
     Raises
     ------
     DeliveryRefused
@@ -122,13 +127,13 @@ def check_identity_with_pacs(
     """
     matches = find(study_instance_uid)
     if matches is None:
-        return
+        return False
     if not matches:
         if must_know_study:
             raise DeliveryRefused(
                 "The peer does not know the study any more; nothing was sent. Find out where it went, then try again."
             )
-        return
+        return False
     for match in matches:
         differing = differences(expected, match)
         if differing:
@@ -136,6 +141,7 @@ def check_identity_with_pacs(
                 f"The study has another {' and another '.join(differing)} in the PACS than when it was analysed; "
                 "nothing was sent. Send the corrected study to the node again."
             )
+    return True
 
 
 def differences(expected: StudyIdentity, found: StudyIdentity) -> list[str]:
@@ -193,7 +199,7 @@ def refuse_changed_identity(address: Address, paths: Sequence[Path], *, must_kno
         if expected.setdefault(str(header.StudyInstanceUID), identity) != identity:
             raise DeliveryRefused("The result objects name several identities for one study; nothing was sent.")
     for study_instance_uid, identity in expected.items():
-        check_identity_with_pacs(
+        is_confirmed = check_identity_with_pacs(
             partial(find_study, address), identity, study_instance_uid, must_know_study=must_know_study
         )
-    LOG.info("identity_checked", peer=address.ae_title, study_count=len(expected))
+        LOG.info("identity_checked", peer=address.ae_title, is_confirmed=is_confirmed)

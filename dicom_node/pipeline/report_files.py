@@ -7,12 +7,14 @@ them names a patient, so the folder can be handed to a scientist as it is.
 import json
 from dataclasses import asdict, replace
 from datetime import date, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from dicom_node.storage.files import write_durably
 from sr_export.inputs import (
     Algorithm,
     CalibrationStatement,
@@ -29,15 +31,21 @@ FORMAT = 1
 
 
 def save_report(report: Report, folder: Path, extra: dict[str, Any]) -> None:
-    """Write a report into a folder; ``extra`` joins the JSON (pseudonym, segmenter, solver figures)."""
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    """Write a report into a folder, durably; ``extra`` joins the JSON (pseudonym, segmenter, solver figures).
+
+    ``report.json`` comes last: where it is, the rest is too.
+    """
     for picture in report.pictures:
-        Image.fromarray(picture.rgb).save(folder / "pictures" / f"{picture.key}.png")
+        buffer = BytesIO()
+        Image.fromarray(picture.rgb).save(buffer, "PNG")
+        write_durably(folder / "pictures" / f"{picture.key}.png", [buffer.getvalue()])
     shape = report.regions[0].mask.shape if report.regions else (0, 0, 0)
     packed = {region.key: np.packbits(region.mask) for region in report.regions}
-    np.savez_compressed(folder / "regions.npz", shape=np.asarray(shape), **packed)  # type: ignore[arg-type]
+    buffer = BytesIO()
+    np.savez_compressed(buffer, shape=np.asarray(shape), **packed)  # type: ignore[arg-type]
+    write_durably(folder / "regions.npz", [buffer.getvalue()])
     values = {"format": FORMAT, **extra, **asdict(_without_arrays(report))}
-    (folder / "report.json").write_text(json.dumps(values, indent=1, default=_plain))
+    write_durably(folder / "report.json", [json.dumps(values, indent=1, default=_plain).encode()])
 
 
 def load_report(folder: Path) -> Report:

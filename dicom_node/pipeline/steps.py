@@ -10,24 +10,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import OperationalError
+
 from deid_rules.profile import Profile
 from deid_rules.uids import UidMapper
 from dicom_node import clock
-from dicom_node.db.deliveries import ensure_deliveries, results_of
+from dicom_node.db.deliveries import delivered_reports, open_deliveries, replace_results, results_of
 from dicom_node.db.instances import study_instances
 from dicom_node.db.jobs import get_job, update_job
 from dicom_node.db.models import Instance, Job, Result
 from dicom_node.db.peers import destinations
 from dicom_node.db.session import Databases, transaction
 from dicom_node.db.studies import version_of_job
-from dicom_node.errors import JobFailed
+from dicom_node.errors import JobDiscarded, JobFailed
+from dicom_node.identity.causes import Quarantined
 from dicom_node.identity.keys import Keys
 from dicom_node.identity.map import IdentityMap
 from dicom_node.jobs.child import run_child
 from dicom_node.jobs.engine import Steps
 from dicom_node.logs import log
 from dicom_node.pipeline.calibration import calibration_of, load_records, save_choice
-from dicom_node.pipeline.deidentification import clean_series, read_headers, select_series, single_person
+from dicom_node.pipeline.deidentification import (
+    clean_series,
+    quarantine_study,
+    read_headers,
+    select_series,
+    single_person,
+)
 from dicom_node.pipeline.delivery import Outbox
 from dicom_node.settings import Settings
 
@@ -49,7 +58,9 @@ class JobSteps:
 
     def steps(self) -> Steps:
         """Return the steps in order, for the engine."""
-        outbox = Outbox(self.databases, self.settings.hospital_dir, self.settings.ae_title)
+        outbox = Outbox(
+            self.databases, self.settings.hospital_dir, self.settings.ae_title, self.settings.verify_identity
+        )
         return Steps(
             run=(("deidentify", self.deidentify), ("analyse", self.analyse), ("package", self.package)),
             fail=self.fail,
@@ -60,11 +71,24 @@ class JobSteps:
 
     def deidentify(self, job_id: str) -> None:
         """Choose the series and hand its clean instances to the research side."""
+        if self._job(job_id).state == "discarded":
+            raise JobDiscarded("A newer version of the study replaces this job.")
         self._update(job_id, state="processing", stage="de-identification", progress=0.0, sentence="")
-        headers = read_headers([self.settings.hospital_dir / row.path for row in self._instances(job_id)])
+        instances = self._instances(job_id)
+        try:
+            self._deidentify(job_id, instances)
+        except Quarantined as cause:
+            shutil.rmtree(self._research(job_id), ignore_errors=True)
+            with transaction(self.databases.hospital) as session:
+                quarantine_study(session, job_id, instances[0], cause, clock.now())
+            raise
+
+    def _deidentify(self, job_id: str, instances: list[Instance]) -> None:
+        headers = read_headers([self.settings.hospital_dir / row.path for row in instances])
         person = single_person(headers)
         chosen = select_series(headers)
-        subject = self.identities.subject(person, clock.now())
+        study = str(headers[0][1].get("StudyInstanceUID", ""))
+        subject = self.identities.subject(person, clock.now(), study)
         folder = self._research(job_id)
         shutil.rmtree(folder, ignore_errors=True)
         uids = UidMapper(self.keys.uid, self.settings.project)
@@ -97,42 +121,50 @@ class JobSteps:
     def package(self, job_id: str) -> None:
         """Build the result objects under the original headers, in a child process."""
         self._update(job_id, stage="result objects", progress=0.9)
-        output = self.settings.hospital_dir / "results" / job_id
+        attempt = self._job(job_id).attempts
+        output = f"results/{job_id}/{attempt}"
         answer = self._child(
             job_id,
             {
                 "action": "package",
                 "sources": [str(path) for path in self._sources(job_id)],
                 "report": str(self._research(job_id) / "report"),
-                "output": str(output),
+                "previous": [str(path) for path in self._previous(job_id, attempt)],
+                "output": str(self.settings.hospital_dir / output),
             },
             span=(0.9, 1.0),
         )
+        results = [
+            Result(
+                sop_instance_uid=one["sop_instance_uid"],
+                sop_class_uid=one["sop_class_uid"],
+                job_id=job_id,
+                attempt=attempt,
+                kind=one["kind"],
+                path=f"{output}/{one['file']}",
+            )
+            for one in answer["objects"]
+        ]
         with transaction(self.databases.hospital) as session:
-            for one in answer["objects"]:
-                session.merge(
-                    Result(
-                        sop_instance_uid=one["sop_instance_uid"],
-                        sop_class_uid=one["sop_class_uid"],
-                        job_id=job_id,
-                        kind=one["kind"],
-                        path=f"results/{job_id}/{one['file']}",
-                    )
-                )
+            replace_results(session, job_id, attempt, results)
 
     def finish(self, job_id: str) -> list[int]:
         """Mark the job as done and return its deliveries."""
+        attempt = self._job(job_id).attempts
         with transaction(self.databases.hospital) as session:
             version = version_of_job(session, job_id)
             senders = {row.calling_aet for row in study_instances(session, version.study_instance_uid)}
-            count = len(results_of(session, job_id))
-            ids = ensure_deliveries(session, job_id, destinations(session, senders), clock.now())
-        self._update(job_id, state="done", stage="done", progress=1.0)
+            count = len(results_of(session, job_id, attempt))
+            ids = open_deliveries(session, job_id, attempt, destinations(session, senders), clock.now())
+        sentence = "" if ids else "The results were sent nowhere: no peer receives results. Add one and run again."
+        self._update(job_id, state="done", stage="done", progress=1.0, sentence=sentence)
         LOG.info("job_done", job_id=job_id, result_count=count, delivery_count=len(ids))
         return ids
 
     def fail(self, job_id: str, sentence: str) -> None:
-        """Mark the job as failed with the sentence people read."""
+        """Mark the job as failed with the sentence people read; one that was discarded stays so."""
+        if self._job(job_id).state == "discarded":
+            return
         self._update(job_id, state="failed", stage="failed", sentence=sentence[:1000])
         LOG.warning("job_failed", job_id=job_id, sentence=sentence)
 
@@ -144,7 +176,10 @@ class JobSteps:
             nonlocal last
             if time.monotonic() - last >= PROGRESS_PAUSE_S:
                 last = time.monotonic()
-                self._update(job_id, stage=stage, progress=span[0] + done * (span[1] - span[0]))
+                try:
+                    self._update(job_id, stage=stage, progress=span[0] + done * (span[1] - span[0]))
+                except OperationalError:
+                    LOG.warning("progress_not_written", job_id=job_id)
 
         return run_child(
             CHILD,
@@ -153,6 +188,12 @@ class JobSteps:
             memory_limit_bytes=self.settings.job_memory_limit_bytes,
             progress=progress,
         )
+
+    def _previous(self, job_id: str, attempt: int) -> list[Path]:
+        """Return the delivered reports that this attempt's report replaces."""
+        with transaction(self.databases.hospital) as session:
+            rows = delivered_reports(session, version_of_job(session, job_id))
+        return [self.settings.hospital_dir / row.path for row in rows if (row.job_id, row.attempt) != (job_id, attempt)]
 
     def _sources(self, job_id: str) -> list[Path]:
         """Return the original files of the analysed slices, in the order of the report's masks."""

@@ -10,7 +10,10 @@ from dicom_node.db.studies import StudyArrivals
 
 
 def is_due(study: StudyArrivals, now: datetime, quiet_s: float) -> bool:
-    """Tell whether a study has instances no version covers, and arrivals have been quiet long enough.
+    """Tell whether a study has news, and arrivals have been quiet long enough.
+
+    A study no version covers is news, whatever it holds, so that one that cannot be analysed gets its sentence. Later
+    only CT instances are: reports and segmentations that others add change nothing.
 
     Parameters
     ----------
@@ -21,5 +24,5 @@ def is_due(study: StudyArrivals, now: datetime, quiet_s: float) -> bool:
     quiet_s
         Seconds without an arrival that make a study complete.
     """
-    has_news = study.row_count > study.covered_rows
+    has_news = study.ct_count > study.covered_ct or study.last_version == 0
     return has_news and now - study.last_arrival >= timedelta(seconds=quiet_s)

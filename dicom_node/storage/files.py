@@ -33,9 +33,9 @@ def write_durably(path: Path, chunks: Iterable[bytes]) -> None:
     DiskFull
         When the disk is full. Nothing is left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{new_id()}.part")
     try:
+        _make_folder(path.parent)
         with temporary.open("wb") as file:
             for chunk in chunks:
                 file.write(chunk)
@@ -46,6 +46,15 @@ def write_durably(path: Path, chunks: Iterable[bytes]) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise DiskFull(f"A file could not be written ({error.strerror}); free some space.") from None
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder whose name, and the names above it that are new, survive a power cut."""
+    if folder.exists():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

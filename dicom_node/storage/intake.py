@@ -26,6 +26,8 @@ from dicom_node.storage.part10 import file_head
 
 HEADER_TAGS = (0x00080016, 0x00080018, 0x0020000D, 0x0020000E)
 """SOP Class, SOP Instance, Study Instance and Series Instance UID, ascending."""
+HEAD_BYTES = 1 << 20
+"""The UIDs stand within this much of a dataset; no more is inflated or parsed, whatever a sender sends."""
 REQUIRED_UIDS = ("sop_instance_uid", "study_instance_uid", "series_instance_uid")
 
 
@@ -173,7 +175,10 @@ def read_header(arrival: Arrival) -> dict[str, str]:
 
 def _read(encoded: bytes, syntax: UID) -> Dataset:
     """Read the header tags of an encoded dataset; deflated ones are inflated first (PS3.5 A.5)."""
-    content = zlib.decompress(encoded, -zlib.MAX_WBITS) if syntax.is_deflated else encoded
+    if syntax.is_deflated:
+        content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(encoded, HEAD_BYTES)
+    else:
+        content = encoded[:HEAD_BYTES]
     return read_dataset(
         BytesIO(content),
         is_implicit_VR=syntax.is_implicit_VR,

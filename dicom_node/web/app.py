@@ -1,7 +1,8 @@
 """The FastAPI application: REST under ``/api``, one page at ``/``.
 
-There are no accounts yet: the service listens on the loopback address by default and takes changes only as JSON
-from its own pages or from programs without an Origin, so that a foreign web page cannot make them.
+There are no accounts yet: the service listens on the loopback address by default, answers only to the host names it
+is known by, and takes changes only from its own pages or from programs without an Origin, so that a foreign web page
+cannot make them.
 """
 
 from pathlib import Path
@@ -12,6 +13,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from starlette.middleware.base import RequestResponseEndpoint
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from dicom_node import __version__, clock
 from dicom_node.db.jobs import resubmit
@@ -42,6 +44,8 @@ def create_app(databases: Databases, settings: Settings, dicom_port: int) -> Fas
     """
     app = FastAPI(title="OsteoNode", version=__version__, docs_url="/api/docs", openapi_url="/api/openapi.json")
     app.middleware("http")(_refuse_foreign_origin)
+    names = ["localhost", "127.0.0.1", "[::1]", settings.web_host, *settings.web_names]
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=names)
     app.add_exception_handler(NodeError, _translate)
     app.include_router(_read_routes(databases, settings, dicom_port))
     app.include_router(_write_routes(databases))

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class PeerIn(BaseModel):
     """A peer to add."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     name: str = Field(min_length=1, max_length=64, pattern=r"^[\w .-]+$")
     ae_title: str = Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")

@@ -32,7 +32,7 @@ SCRIPT = textwrap.dedent("""
             raise ValueError("Muster^Erika")
 
     tries = []
-    def deliver(delivery_id):
+    def deliver(delivery_id, attempt):
         tries.append(delivery_id)
         note(f"deliver {delivery_id}")
         return "sent" if len(tries) > 2 or delivery_id < 9 else "again"
@@ -42,7 +42,7 @@ SCRIPT = textwrap.dedent("""
         fail=lambda job_id, sentence: note(f"failed {job_id}: {sentence}"),
         finish=lambda job_id: note(f"finish {job_id}") or ([9] if job_id == "retried" else [1]),
         deliver=deliver,
-        give_up=lambda delivery_id: note("gave up"),
+        give_up=lambda delivery_id, attempt: note("gave up"),
     )
     limits = {"parallel_jobs": 2, "delivery_attempts": 5, "delivery_backoff_s": 0.1}
     engine = JobEngine(f"sqlite:///{folder}/engine.db", steps, **limits)

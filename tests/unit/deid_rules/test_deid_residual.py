@@ -81,6 +81,20 @@ def test_an_identifier_hidden_in_pixels_is_found(make_ct, encode):
     assert "patient name" in find_residual(encode(odd), identifiers_of(original))
 
 
+@pytest.mark.parametrize("at", [0, 1, 65, 2 * 64 * 64 - 12, 2 * 64 * 64 - 11])
+@pytest.mark.parametrize("word", [b"VANDERMOLEN", b"Vandermolen"])
+@pytest.mark.parametrize("is_signed", [True, False])
+def test_it_is_found_at_every_place_and_in_every_case(make_ct, encode, at, word, is_signed):
+    numbers = np.arange(64 * 64, dtype="<i2") % 3000 - (1024 if is_signed else 0)
+    pixels = bytearray(numbers.astype("<i2").tobytes())
+    clean = make_ct(Rows=64, Columns=64, PixelData=bytes(pixels), PatientName="A^B", StudyDescription="x")
+    known = KnownIdentifiers(frozenset({("patient name", "vandermolen")}))
+    assert find_residual(encode(clean), known) == ()
+    pixels[at : at + len(word)] = word
+    clean.PixelData = bytes(pixels)
+    assert find_residual(encode(clean), known) == ("patient name",)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_random_pixels_do_not_look_like_identifiers(make_ct, encode, through_file, subject, profile, uids, seed):
     generator = np.random.default_rng(seed)

@@ -1,5 +1,6 @@
 """Factories for the node's unit tests."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -10,7 +11,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from dicom_node.db.session import Databases, prepare_databases
+from dicom_node.db.session import Databases, open_databases, prepare_databases
 from dicom_node.settings import Settings
 from dicom_node.storage.intake import Arrival
 
@@ -21,10 +22,19 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data", quiet_s=1.0, reserve_bytes=0)
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the three databases as the migrations make them."""
+    folder = tmp_path_factory.mktemp("migrated") / "data"
+    prepare_databases(Settings(data_dir=folder)).dispose()
+    return folder
+
+
 @pytest.fixture
-def databases(settings: Settings) -> Iterator[Databases]:
+def databases(settings: Settings, migrated: Path) -> Iterator[Databases]:
     """The three databases, made by the migrations."""
-    opened = prepare_databases(settings)
+    shutil.copytree(migrated, settings.data_dir, dirs_exist_ok=True)
+    opened = open_databases(settings)
     yield opened
     opened.dispose()
 

@@ -38,7 +38,7 @@ def test_the_shift_is_whole_weeks_into_the_past(identities: IdentityMap) -> None
 
 
 def test_the_same_number_from_another_issuer_is_another_patient(identities: IdentityMap) -> None:
-    other = Person("MRN-1", "HOSPITAL-B", PERSON.name, PERSON.birth_date, PERSON.sex)
+    other = Person("MRN-1", "HOSPITAL-B", "Musterfrau^Eva", "19610203", "F")
     assert identities.subject(PERSON, clock.now()).pseudonym != identities.subject(other, clock.now()).pseudonym
 
 

@@ -59,6 +59,34 @@ def test_an_unknown_calling_title_is_rejected(senders: list[str]) -> None:
         echo(address(running))
 
 
+@pytest.mark.parametrize("senders", [lambda: [" "], lambda: 1 / 0])
+def test_the_receiver_fails_closed_when_it_cannot_know_who_may_call(senders: Callable[[], list[str]]) -> None:
+    running = Receiver("NODE", ("127.0.0.1", 0), lambda arrival: None, senders=senders)
+    try:
+        with pytest.raises(PeerUnavailable, match="rejected"):
+            echo(address(running))
+    finally:
+        running.close()
+
+
+def test_an_object_that_is_refused_does_not_keep_the_next_back(ct_file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.dcm"
+    other.write_bytes(ct_file.read_bytes())
+    answers = iter([refuse_with(IntakeError("?")), lambda arrival: None])
+    sent: list[Path] = []
+    with (
+        receiver(lambda arrival: next(answers)(arrival)) as running,
+        pytest.raises(DeliveryRefused, match="0xC000"),
+    ):
+        send_files(address(running), [ct_file, other], lambda path, status: sent.append(path))
+    assert sent == [other]
+
+
+def test_a_host_that_has_no_address_is_a_peer_that_is_away() -> None:
+    with pytest.raises(PeerUnavailable, match="not known"):
+        echo(Address("PACS", "no-such-host.invalid", 104, "NODE"))
+
+
 def test_a_known_calling_title_is_served() -> None:
     with receiver(lambda arrival: None, ["SENDER"]) as running:
         echo(address(running))

@@ -22,9 +22,13 @@ class Engine:
 
     def __init__(self) -> None:
         self.submitted: list[tuple[str, int]] = []
+        self.broken: set[str] = set()
 
     def submit(self, job_id: str, attempt: int) -> None:
         self.submitted.append((job_id, attempt))
+
+    def has_ended(self, job_id: str, attempt: int) -> bool:
+        return job_id in self.broken
 
 
 @pytest.fixture
@@ -46,8 +50,8 @@ def test_a_study_waits_until_arrivals_are_quiet(
     intake: Intake, make_arrival: Callable[..., Arrival], databases: Databases, engine: Engine
 ) -> None:
     intake.keep(make_arrival(), NOW)
-    assert dispatch(databases, engine.submit, NOW + timedelta(seconds=29), 30) == 0
-    assert dispatch(databases, engine.submit, NOW + timedelta(seconds=30), 30) == 1
+    assert dispatch(databases, engine, NOW + timedelta(seconds=29), 30) == 0
+    assert dispatch(databases, engine, NOW + timedelta(seconds=30), 30) == 1
     (job,) = jobs(databases)
     assert engine.submitted == [(job.id, 1)]
     assert job.state == "pending"
@@ -59,9 +63,9 @@ def test_a_study_becomes_one_job_however_often_one_looks(
     arrival = make_arrival()
     intake.keep(arrival, NOW)
     for _ in range(3):
-        dispatch(databases, engine.submit, LATER, 1)
+        dispatch(databases, engine, LATER, 1)
     intake.keep(arrival, LATER)
-    dispatch(databases, engine.submit, LATER + timedelta(seconds=60), 1)
+    dispatch(databases, engine, LATER + timedelta(seconds=60), 1)
     assert len(jobs(databases)) == len(engine.submitted) == 1
 
 
@@ -70,9 +74,9 @@ def test_a_late_image_makes_a_new_version(
 ) -> None:
     first = make_arrival(StudyInstanceUID="1.2.3")
     intake.keep(first, NOW)
-    dispatch(databases, engine.submit, LATER, 1)
+    dispatch(databases, engine, LATER, 1)
     intake.keep(make_arrival(StudyInstanceUID="1.2.3"), NOW)
-    dispatch(databases, engine.submit, LATER, 1)
+    dispatch(databases, engine, LATER, 1)
     with transaction(databases.hospital) as session:
         found = [(row.version, row.instance_count) for row in session.scalars(select(StudyVersion))]
     assert found == [(1, 1), (2, 2)]
@@ -82,14 +86,16 @@ def test_our_own_results_coming_back_start_nothing(
     intake: Intake, make_arrival: Callable[..., Arrival], databases: Databases, engine: Engine
 ) -> None:
     intake.keep(make_arrival(StudyInstanceUID="1.2.3"), NOW)
-    dispatch(databases, engine.submit, LATER, 1)
+    dispatch(databases, engine, LATER, 1)
     result = make_arrival(StudyInstanceUID="1.2.3")
     with transaction(databases.hospital) as session:
         session.add(
-            Result(sop_instance_uid=result.sop_instance_uid, sop_class_uid="1", job_id="j", kind="sr", path="p")
+            Result(
+                sop_instance_uid=result.sop_instance_uid, sop_class_uid="1", job_id="j", attempt=1, kind="sr", path="p"
+            )
         )
     intake.keep(result, NOW)
-    assert dispatch(databases, engine.submit, LATER, 1) == 0
+    assert dispatch(databases, engine, LATER, 1) == 0
 
 
 def test_a_version_whose_job_row_a_crash_left_out_gets_its_job(databases: Databases, engine: Engine) -> None:
@@ -100,11 +106,12 @@ def test_a_version_whose_job_row_a_crash_left_out_gets_its_job(databases: Databa
                 version=1,
                 instance_count=1,
                 row_count=1,
+                ct_count=1,
                 job_id="abc",
                 created_at=NOW,
             )
         )
-    dispatch(databases, engine.submit, LATER, 1)
+    dispatch(databases, engine, LATER, 1)
     assert engine.submitted == [("abc", 1)]
 
 
@@ -113,11 +120,52 @@ def test_a_job_whose_submission_a_crash_left_out_is_submitted(
 ) -> None:
     intake.keep(make_arrival(), NOW)
 
-    def crash(job_id: str, attempt: int) -> None:
-        raise RuntimeError
+    class Crashing(Engine):
+        def submit(self, job_id: str, attempt: int) -> None:
+            raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        dispatch(databases, crash, LATER, 1)
-    dispatch(databases, engine.submit, LATER, 1)
+        dispatch(databases, Crashing(), LATER, 1)
+    dispatch(databases, engine, LATER, 1)
     assert len(engine.submitted) == 1
     assert jobs(databases)[0].state == "pending"
+
+
+def test_a_report_that_another_system_adds_starts_no_new_analysis(
+    intake: Intake, make_arrival: Callable[..., Arrival], databases: Databases, engine: Engine
+) -> None:
+    intake.keep(make_arrival(StudyInstanceUID="1.2.3"), NOW)
+    dispatch(databases, engine, LATER, 1)
+    report = make_arrival(StudyInstanceUID="1.2.3", SOPClassUID="1.2.840.10008.5.1.4.1.1.88.34")
+    intake.keep(report, NOW)
+    assert dispatch(databases, engine, LATER, 1) == 0
+
+
+def test_a_study_without_ct_gets_a_job_that_will_say_so(
+    intake: Intake, make_arrival: Callable[..., Arrival], databases: Databases, engine: Engine
+) -> None:
+    intake.keep(make_arrival(SOPClassUID="1.2.840.10008.5.1.4.1.1.88.34"), NOW)
+    assert dispatch(databases, engine, LATER, 1) == 1
+    assert dispatch(databases, engine, LATER, 1) == 0
+
+
+def test_a_job_that_has_not_begun_is_discarded_for_the_newer_version(
+    intake: Intake, make_arrival: Callable[..., Arrival], databases: Databases, engine: Engine
+) -> None:
+    for _ in range(2):
+        intake.keep(make_arrival(StudyInstanceUID="1.2.3"), NOW)
+        dispatch(databases, engine, LATER, 1)
+    assert sorted(job.state for job in jobs(databases)) == ["discarded", "pending"]
+
+
+def test_a_job_whose_workflow_broke_off_is_failed_with_a_sentence(
+    intake: Intake, make_arrival: Callable[..., Arrival], databases: Databases, engine: Engine
+) -> None:
+    intake.keep(make_arrival(), NOW)
+    dispatch(databases, engine, LATER, 1)
+    engine.broken = {jobs(databases)[0].id}
+    dispatch(databases, engine, LATER + timedelta(seconds=30), 1)
+    assert jobs(databases)[0].state == "pending", "a job that changed lately is left alone"
+    dispatch(databases, engine, LATER + timedelta(seconds=90), 1)
+    assert jobs(databases)[0].state == "failed"
+    assert "run it again" in jobs(databases)[0].sentence

@@ -50,7 +50,8 @@ def test_the_file_is_on_disk_before_the_row_is_committed(
         os, "fsync", lambda descriptor: (synced.append(len(rows(databases, Instance))), real(descriptor))
     )
     intake.keep(make_arrival(), clock.now())
-    assert synced == [0, 0], "file and folder are synced while there is no row"
+    assert set(synced) == {0}, "file and folders are synced while there is no row"
+    assert len(synced) >= 2
     assert len(rows(databases, Instance)) == 1
 
 
@@ -110,6 +111,7 @@ def test_our_own_result_that_comes_back_is_marked_as_ours(
                 sop_instance_uid=arrival.sop_instance_uid,
                 sop_class_uid="1.2",
                 job_id="j",
+                attempt=1,
                 kind="sr",
                 path="results/x.dcm",
             )

@@ -44,7 +44,7 @@ def test_health_tells_whether_instances_are_accepted(client: TestClient) -> None
 
 def test_a_full_disk_shows_in_health(databases: Databases, tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data", reserve_bytes=10**18)
-    answer = TestClient(create_app(databases, settings, 1)).get("/health").json()
+    answer = TestClient(create_app(databases, settings, 1), base_url="http://localhost").get("/health").json()
     assert answer["status"] == "disk full"
     assert not answer["is_accepting"]
 
@@ -65,7 +65,9 @@ def test_a_peer_with_deliveries_is_removed_and_its_deliveries_stay(
     peer_id = client.post("/api/peers", json=PEER).json()["id"]
     with transaction(databases.hospital) as session:
         session.add(
-            Delivery(job_id=job_id, peer_id=peer_id, state="SENT", attempts=1, sentence="", updated_at=clock.now())
+            Delivery(
+                job_id=job_id, peer_id=peer_id, attempt=1, state="SENT", attempts=1, sentence="", updated_at=clock.now()
+            )
         )
     assert client.delete("/api/peers/Main PACS").status_code == 204
     assert client.get("/api/peers").json() == []
@@ -94,6 +96,18 @@ def test_a_foreign_page_cannot_change_anything(client: TestClient) -> None:
     assert client.post("/api/peers", json=PEER, headers={"Origin": "http://127.0.0.1:8080"}).status_code == 201
 
 
+def test_a_host_name_nobody_gave_the_node_is_refused(client: TestClient) -> None:
+    answer = client.post(
+        "/api/peers", json=PEER, headers={"Host": "evil.example:8080", "Origin": "http://evil.example:8080"}
+    )
+    assert answer.status_code == 400
+
+
+def test_a_blank_ae_title_is_refused_and_spaces_around_one_are_dropped(client: TestClient) -> None:
+    assert client.post("/api/peers", json={**PEER, "ae_title": "   "}).status_code == 422
+    assert client.post("/api/peers", json={**PEER, "ae_title": " PACS "}).json()["ae_title"] == "PACS"
+
+
 def test_a_study_is_listed_as_it_has_arrived(
     client: TestClient, databases: Databases, settings: Settings, make_arrival: Callable[..., Arrival]
 ) -> None:
@@ -117,7 +131,9 @@ def test_a_job_shows_its_headline_pictures_and_deliveries(
         session.add(peer)
         session.flush()
         session.add(
-            Delivery(job_id=job_id, peer_id=peer.id, state="SENT", attempts=1, sentence="", updated_at=clock.now())
+            Delivery(
+                job_id=job_id, peer_id=peer.id, attempt=1, state="SENT", attempts=1, sentence="", updated_at=clock.now()
+            )
         )
     (job,) = client.get("/api/jobs").json()
     assert job["headline"] == "All well."
