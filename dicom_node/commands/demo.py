@@ -1,6 +1,8 @@
 """``osteonode demo`` and ``fetch-data``."""
 
 import argparse
+import signal
+import sys
 
 from rich.console import Console
 
@@ -12,6 +14,7 @@ from dicom_node.settings import Settings
 def demo(settings: Settings, options: argparse.Namespace, console: Console) -> None:
     """Run the demonstration; it uses settings of its own."""
     del settings
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that node and PACS are stopped too
     run_demo(options.out, console)
 
 

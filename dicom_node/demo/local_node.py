@@ -1,6 +1,7 @@
 """A node as a process of its own on this machine: ``osteonode serve`` on free ports of the loopback address."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -60,6 +61,7 @@ class LocalNode:
                 env=self._environment(),
                 stdout=stream,
                 stderr=stream,
+                start_new_session=True,
             )
         end = time.monotonic() + START_TIME_LIMIT_S
         while time.monotonic() < end and self._process.poll() is None:
@@ -71,15 +73,16 @@ class LocalNode:
         self.kill()
         raise ConfigurationError(f"The node did not start; see {self._log}.")
 
-    def stop(self) -> None:
-        """Ask the process to stop, and wait."""
-        if self._process is None:
-            return
-        self._process.terminate()
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask the process and its children to stop, as a service manager or a terminal does; return the exit code."""
+        if self._process is None or self._process.poll() is not None:
+            return 0
+        os.killpg(self._process.pid, number)
         try:
-            self._process.wait(timeout=30)
+            return self._process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             self.kill()
+            return -signal.SIGKILL
 
     def kill(self) -> None:
         """End the process at once, as a power cut would."""

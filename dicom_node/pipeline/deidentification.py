@@ -42,6 +42,8 @@ from dicom_node.jobs.failure import describe_failure
 from dicom_node.storage.files import sync_folder, write_durably
 from inference.series import choose_series
 
+MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
+"""Media Storage Directory Storage: a DICOMDIR."""
 BLANKED = "rectangles of pixels erased"
 """Word of the report for what the filter rules for burned-in text did."""
 
@@ -62,7 +64,7 @@ def read_headers(paths: Sequence[Path], *, skip_foreign: bool = False) -> list[t
     paths
         Files of one study.
     skip_foreign
-        Whether files that are not DICOM are left out, as in a folder people have put things into.
+        Whether files that are not DICOM, and a DICOMDIR, are left out, as in a folder people have put things into.
 
     Raises
     ------
@@ -74,7 +76,9 @@ def read_headers(paths: Sequence[Path], *, skip_foreign: bool = False) -> list[t
     headers = []
     for position, path in enumerate(paths, start=1):
         try:
-            headers.append((path, dcmread(path, stop_before_pixels=True)))
+            header = dcmread(path, stop_before_pixels=True)
+            if not (skip_foreign and header.file_meta.get("MediaStorageSOPClassUID") == MEDIA_DIRECTORY):
+                headers.append((path, header))
         except InvalidDicomError:
             if not skip_foreign:
                 raise Unreadable(f"Instance {position} of {len(paths)} is not a DICOM file.") from None
@@ -197,32 +201,34 @@ def clean_series(
     Raises
     ------
     Quarantined
-        When an instance cannot be de-identified safely. Nothing of the series stays on the research side then.
+        When one instance cannot be de-identified safely, or did not pass the pixel gate: a series with a hole, or with
+        erased pixels, must not be measured. Nothing of it stays on the research side then.
     """
     pairs: dict[str, UidPair] = {}
-    withheld: Counter[str] = Counter()
-    count = 0
     try:
-        for position, path in enumerate(paths, start=1):
-            try:
-                report = clean_instance(path, folder / f"{count:05d}.dcm", subject, profile, uids)
-            except PixelGateRefused as refusal:
-                withheld[str(refusal)] += 1
-                continue
-            except Quarantined as refusal:
-                place = f"Instance {position} of {len(paths)} of the series was kept aside"
-                raise type(refusal)(f"{place}: {refusal}") from None
+        for position, path in enumerate(paths):
+            report = _clean_slice(path, position, len(paths), folder, (subject, profile, uids))
             pairs.update({pair.clean_uid: pair for pair in report.uid_pairs})
-            count += 1
     except JobRejected:
         for leftover in folder.glob("*.dcm"):
             leftover.unlink()
         raise
-    if count == 0:
-        causes = "; ".join(f"{number} {cause}" for cause, number in sorted(withheld.items()))
-        raise PixelGateRefused(f"No instance of the series passed the pixel gate: {causes}.")
     sync_folder(folder)
-    return CleanSeries(count, tuple(pairs.values()))
+    return CleanSeries(len(paths), tuple(pairs.values()))
+
+
+def _clean_slice(
+    path: Path, position: int, count: int, folder: Path, how: tuple[Subject, Profile, UidMapper]
+) -> DeidReport:
+    """De-identify one slice of a series that will be measured: none may be missing, none may have pixels erased."""
+    try:
+        report = clean_instance(path, folder / f"{position:05d}.dcm", *how)
+        if BLANKED in report.counts:
+            raise PixelGateRefused("A rule names places of burned-in text; with them erased it cannot be measured.")
+    except Quarantined as refusal:
+        place = f"Instance {position + 1} of {count} of the series was kept aside, and the series with it"
+        raise type(refusal)(f"{place}: {refusal}") from None
+    return report
 
 
 def clean_instance(source: Path, target: Path, subject: Subject, profile: Profile, uids: UidMapper) -> DeidReport:
