@@ -7,6 +7,7 @@
     |   |-- DiskFull
     |   `-- PeerUnavailable
     |-- ConfigurationError   final: an administrator has to change something
+    |   `-- NotFound         what was named is not there
     |-- IntakeError          final: an instance cannot be kept as a member of a study
     |-- JobRejected          final: the study cannot be analysed; the sentence says why
     |   `-- Quarantined      with a typed cause (dicom_node.identity.causes)
@@ -37,6 +38,10 @@ class PeerUnavailable(Unavailable):
 
 class ConfigurationError(NodeError):
     """A setting, key file or calibration file is missing or wrong."""
+
+
+class NotFound(ConfigurationError):  # noqa: N818 - the HTTP status it becomes is named so
+    """What was named is not there."""
 
 
 class IntakeError(NodeError):

@@ -21,6 +21,7 @@ from dicom_node.logs import log
 from dicom_node.net.scp import Receiver
 from dicom_node.pipeline.calibration import load_records
 from dicom_node.pipeline.dispatch import dispatch
+from dicom_node.pipeline.site_profile import load_profile
 from dicom_node.pipeline.steps import JobSteps
 from dicom_node.settings import Settings
 from dicom_node.storage.files import sweep_temporaries
@@ -65,7 +66,7 @@ def _start_engine(settings: Settings, databases: Databases) -> JobEngine:
     identities = IdentityMap(databases.identity, keys, settings.project)
     engine = JobEngine(
         settings.engine_url,
-        JobSteps(settings, databases, identities, keys).steps(),
+        JobSteps(settings, databases, identities, keys, load_profile(settings.recipe_file)).steps(),
         parallel_jobs=settings.parallel_jobs,
         delivery_attempts=settings.delivery_attempts,
         delivery_backoff_s=settings.delivery_backoff_s,

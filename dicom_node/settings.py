@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     key_dir: Path | None = Field(
         None, description="Folder of the key files; default: hospital/keys in the data folder."
     )
+    recipe_file: Path | None = Field(
+        None, description="The site's de-identification rules, in the syntax of deid; none: the profile alone."
+    )
     calibration_file: Path | None = Field(
         None, description="JSON file of scanner calibration records; none: results are flagged uncalibrated."
     )

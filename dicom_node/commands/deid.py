@@ -11,9 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from deid_rules.errors import DeidError, RecipeError
 from deid_rules.profile import Profile
-from deid_rules.recipe import parse_recipe
 from deid_rules.uids import UidMapper
 from dicom_node import clock
 from dicom_node.db.session import prepare_databases
@@ -31,6 +29,7 @@ from dicom_node.pipeline.deid_folder import (
     sources_of,
 )
 from dicom_node.pipeline.deid_preview import preview
+from dicom_node.pipeline.site_profile import load_profile
 from dicom_node.settings import Settings
 from dicom_node.storage.files import new_id
 
@@ -39,7 +38,7 @@ SHOWN_REFUSALS = 50
 
 def deid(settings: Settings, options: argparse.Namespace, console: Console) -> None:
     """De-identify a folder of files; with ``--what-if`` print what would be done."""
-    profile = _profile(options.recipe)
+    profile = load_profile(options.recipe or settings.recipe_file)
     if options.what_if:
         _say_what_if(files_of(options.folder), profile, console)
         return
@@ -70,26 +69,6 @@ def deid(settings: Settings, options: argparse.Namespace, console: Console) -> N
     console.print(f"Which input file is which (hospital side only): {sources}", highlight=False, markup=False)
     if not any(outcome.kind == CLEAN for outcome in outcomes):
         raise JobRejected("No file could be de-identified; the report says why.")
-
-
-def _profile(recipe: Path | None) -> Profile:
-    """Return the profile with the site's recipe.
-
-    Raises
-    ------
-    ConfigurationError
-        When the recipe cannot be read, or a line of it cannot be taken.
-    """
-    if recipe is None:
-        return Profile()
-    try:
-        return Profile(site_rules=parse_recipe(recipe.read_text(encoding="utf-8")))
-    except RecipeError as error:
-        raise ConfigurationError(f"{recipe}, {error}") from None
-    except DeidError as error:
-        raise ConfigurationError(f"{recipe}: {error}.") from None
-    except (OSError, UnicodeDecodeError):
-        raise ConfigurationError(f"{recipe} is not a readable UTF-8 file.") from None
 
 
 def _say_what_if(paths: list[Path], profile: Profile, console: Console) -> None:

@@ -5,8 +5,8 @@ import argparse
 from rich.console import Console
 
 from deid_rules.describe import describe
-from deid_rules.profile import Profile
 from dicom_node.db.session import migrate
+from dicom_node.pipeline.site_profile import load_profile
 from dicom_node.settings import Settings
 
 
@@ -25,5 +25,5 @@ def show_settings(settings: Settings, options: argparse.Namespace, console: Cons
 
 def describe_deid(settings: Settings, options: argparse.Namespace, console: Console) -> None:
     """Print what de-identification removes, replaces and keeps."""
-    del settings, options
-    console.print(describe(Profile()), markup=False, highlight=False)
+    del options
+    console.print(describe(load_profile(settings.recipe_file)), markup=False, highlight=False)

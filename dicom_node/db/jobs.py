@@ -6,7 +6,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from dicom_node.db.models import Job
-from dicom_node.errors import ConfigurationError
+from dicom_node.errors import ConfigurationError, NotFound
 
 
 def get_job(session: Session, job_id: str) -> Job | None:
@@ -54,12 +54,14 @@ def resubmit(session: Session, job_id: str, now: datetime) -> Job:
 
     Raises
     ------
+    NotFound
+        When there is no such job.
     ConfigurationError
-        When there is no such job, or it is running.
+        When it is running.
     """
     job = session.get(Job, job_id)
     if job is None:
-        raise ConfigurationError(f"There is no job {job_id}.")
+        raise NotFound(f"There is no job {job_id}.")
     if job.state not in ("done", "failed", "discarded"):
         raise ConfigurationError(f"Job {job_id} is {job.state}; only a job that has ended can be run again.")
     job.attempts += 1

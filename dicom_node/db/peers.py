@@ -4,7 +4,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_node.db.models import Peer
-from dicom_node.errors import ConfigurationError
+from dicom_node.errors import ConfigurationError, NotFound
 
 
 def all_peers(session: Session) -> list[Peer]:
@@ -17,12 +17,12 @@ def find_peer(session: Session, name: str) -> Peer:
 
     Raises
     ------
-    ConfigurationError
+    NotFound
         When there is no such peer.
     """
     peer = session.scalar(select(Peer).where(Peer.name == name, ~Peer.is_removed))
     if peer is None:
-        raise ConfigurationError(f"There is no peer named {name}; osteonode peer list shows them.")
+        raise NotFound(f"There is no peer named {name}; osteonode peer list shows them.")
     return peer
 
 
@@ -57,7 +57,7 @@ def remove_peer(session: Session, name: str) -> None:
 
     Raises
     ------
-    ConfigurationError
+    NotFound
         When there is no such peer.
     """
     find_peer(session, name).is_removed = True

@@ -13,7 +13,6 @@ from pydicom import dcmread
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from deid_rules.profile import Profile
 from deid_rules.uids import UidMapper
 from dicom_node import clock
 from dicom_node.errors import ConfigurationError, JobRejected
@@ -24,6 +23,7 @@ from dicom_node.pipeline.calibration import calibration_of, load_records
 from dicom_node.pipeline.deidentification import clean_series, read_headers, select_series, single_person
 from dicom_node.pipeline.packaging import package
 from dicom_node.pipeline.report_files import load_report
+from dicom_node.pipeline.site_profile import load_profile
 from dicom_node.pipeline.tables import print_report
 from dicom_node.settings import Settings
 from dicom_node.storage.files import new_id
@@ -69,7 +69,7 @@ def _analyse(folder: Path, output: Path, scratch: Path, settings: Settings, now:
     chosen = select_series(headers)
     say(0.02, "de-identification")
     uids = UidMapper(secrets.token_bytes(32), settings.project)
-    clean = clean_series(chosen, scratch / "clean", new_subject(), Profile(), uids)
+    clean = clean_series(chosen, scratch / "clean", new_subject(), load_profile(settings.recipe_file), uids)
     header = next(header for path, header in headers if path == chosen[0])
     tools = Tools(
         job_reference=new_id(),

@@ -6,7 +6,7 @@ This is the shell around the pure flow: ``deidentify`` -> ``analyse`` (child pro
 
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class JobSteps:
     databases: Databases
     identities: IdentityMap
     keys: Keys
-    profile: Profile = field(default_factory=Profile)
+    profile: Profile
 
     def steps(self) -> Steps:
         """Return the steps in order, for the engine."""

@@ -20,13 +20,13 @@ from dicom_node.db.jobs import resubmit
 from dicom_node.db.models import Peer
 from dicom_node.db.peers import add_peer, all_peers, remove_peer
 from dicom_node.db.session import Databases, transaction
-from dicom_node.errors import ConfigurationError, NodeError
+from dicom_node.errors import ConfigurationError, NodeError, NotFound
 from dicom_node.settings import Settings
 from dicom_node.web import views
 from dicom_node.web.schemas import Health, JobDetail, JobOut, PeerIn, PeerOut, QuarantineOut, StudyOut
 
 HERE = Path(__file__).parent
-ERROR_STATUS: tuple[tuple[type[NodeError], int], ...] = ((ConfigurationError, 409), (NodeError, 500))
+ERROR_STATUS: tuple[tuple[type[NodeError], int], ...] = ((NotFound, 404), (ConfigurationError, 409), (NodeError, 500))
 """First match wins."""
 
 

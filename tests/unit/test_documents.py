@@ -26,7 +26,7 @@ def test_every_source_in_brackets_is_in_the_references() -> None:
 
 def test_every_command_in_the_documents_exists() -> None:
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-        for line in re.findall(r"^ *(?:\$ )?osteonode (.+)$", path.read_text(), re.MULTILINE):
+        for line in re.findall(r"^ *(?:\$ )?(?:\.venv/bin/)?osteonode (.+)$", path.read_text(), re.MULTILINE):
             words = [word for word in line.split("#")[0].split() if word not in ("|", "\\")]
             assert is_accepted(words), f"{path.name}: osteonode {line}"
 

@@ -170,6 +170,8 @@ def test_a_job_that_runs_cannot_be_run_again(client: TestClient, make_job: Calla
 
 def test_an_unknown_job_is_not_found(client: TestClient) -> None:
     assert client.get("/api/jobs/none").status_code == 404
+    assert client.post("/api/jobs/none/retry").status_code == 404
+    assert client.delete("/api/peers/none").status_code == 404
 
 
 def test_the_page_names_the_node_and_says_research_only(client: TestClient) -> None:
