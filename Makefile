@@ -38,7 +38,8 @@ check: setup ## format, lint, types, import rules and unit tests
 verify: setup ## the numerical proof
 	$(BIN)/python -m pytest -q tests/verification
 
-bench: setup ## benchmarks; AREA=fe|deid runs one
+bench: setup ## benchmarks beside their peers; AREA=deid runs one
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	$(BIN)/python -m tests.benchmark $(AREA)
 
 migration: setup ## new migrations from the tables; m="what changes"

@@ -17,9 +17,10 @@ from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from sqlalchemy.orm import Session
 
+from deid_rules import ocr
 from deid_rules.blanking import blank_rectangles
 from deid_rules.engine import deidentify
-from deid_rules.errors import DeidError
+from deid_rules.errors import DeidError, OcrUnavailable
 from deid_rules.pixels import gate, rectangles_for
 from deid_rules.profile import Profile
 from deid_rules.report import DeidReport, Subject, UidPair
@@ -258,6 +259,8 @@ def clean_instance(source: Path, target: Path, subject: Subject, profile: Profil
         verdict = gate(original, profile.site_rules.image_types)
         if not verdict.allowed:
             raise PixelGateRefused(verdict.cause)
+        if not gate(original).allowed:
+            _refuse_text(original)
         clean, report = deidentify(original, subject, profile, uids)
         rectangles = rectangles_for(original, profile.site_rules.labels)
         encoded = _encode(blank_rectangles(clean, rectangles))
@@ -272,6 +275,22 @@ def clean_instance(source: Path, target: Path, subject: Subject, profile: Profil
     if not rectangles:
         return report
     return replace(report, counts=MappingProxyType({**report.counts, BLANKED: len(rectangles)}))
+
+
+def _refuse_text(original: Dataset) -> None:
+    """Search an image for text that only the site's own rule lets pass; without the extra ``ocr`` the rule stands.
+
+    Raises
+    ------
+    PixelGateRefused
+        When there is text in the pixels.
+    """
+    try:
+        found = ocr.find_text(original)
+    except OcrUnavailable:
+        return
+    if found:
+        raise PixelGateRefused(f"{len(found)} pieces of text were found in the pixels")
 
 
 def _read(path: Path) -> Dataset:
