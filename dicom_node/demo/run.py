@@ -54,7 +54,7 @@ def run_demo(output: Path, console: Console) -> None:
         job, returned = _round_trip(node, files, study, output, console)
     finally:
         node.stop()
-    results = node.data_dir / "hospital" / "results" / job["id"]
+    results = node.data_dir / "hospital" / "results" / job["id"] / str(job["attempts"])
     report_folder = node.data_dir / "research" / "jobs" / job["id"] / "report"
     print_report(load_report(report_folder), console)
     _print_agreement(report_folder, folder, console)
