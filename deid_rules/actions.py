@@ -267,21 +267,3 @@ HANDLERS: dict[Action, Handler] = {
     Action.SITE_VALUE: _site_value,
 }
 """Every action but SEQUENCE, which is the engine's own recursion."""
-
-VERBATIM = frozenset(
-    {
-        Action.KEEP_UID,
-        Action.KEEP_SCHEME_UID,
-        Action.KEEP_TIME,
-        Action.KEEP_UTC_OFFSET,
-        Action.KEEP_NUMBER,
-        Action.KEEP_NUMBER_TEXT,
-        Action.KEEP_CODE,
-        Action.KEEP_TEXT,
-        Action.KEEP_BULK,
-        Action.CHARACTER_SET,
-        Action.AGE,
-        Action.PIXELS,
-    }
-)
-"""Actions that may pass the element on as it is, so that its VR must be the dictionary's."""

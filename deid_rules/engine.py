@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRBigEndian
 from pydicom.valuerep import VR
 
 from deid_rules import dates
-from deid_rules.actions import HANDLERS, VERBATIM, Handler, Pass
+from deid_rules.actions import HANDLERS, Handler, Pass
 from deid_rules.elements import Element, elements_of, made, opened_items, own_copy, small_number, text_of
 from deid_rules.errors import (
     MissingIdentifier,
@@ -27,6 +27,7 @@ from deid_rules.markers import markers, new_file_meta, transfer_syntax_of
 from deid_rules.profile import Action, Profile, Rule, compile_rules
 from deid_rules.report import DeidReport, Level, Subject, UidPair
 from deid_rules.residual import echo_patterns, identifiers_of
+from deid_rules.rules import VERBATIM
 from deid_rules.site import PrivateElement
 from deid_rules.uids import UidMapper
 

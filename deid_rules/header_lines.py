@@ -12,7 +12,7 @@ from pydicom.valuerep import validate_value
 
 from deid_rules.errors import RecipeError, tag_text
 from deid_rules.options import Option
-from deid_rules.rules import TEXT_VRS, Action, Rule, listed_rule, unlisted_rule
+from deid_rules.rules import TEXT_VRS, VERBATIM, Action, Rule, listed_rule, unlisted_rule
 from deid_rules.selectors import PROTECTED, MalformedSelectorError, Selector, parse_selector
 from deid_rules.tables import ProfileRow, profile_rows
 
@@ -45,22 +45,7 @@ _VRS_OF = {
 _LITERAL_VRS = TEXT_VRS | {"PN", "CS", "AS", "DA", "DT", "TM", "DS", "IS", "AE"}
 _SHIFTS = {"DA": Action.SHIFT_DATE, "DT": Action.SHIFT_DATETIME}
 _WITH_VALUE = frozenset({Verb.ADD, Verb.REPLACE, Verb.JITTER})
-_UNCHANGED = frozenset(
-    {
-        Action.SEQUENCE,
-        Action.KEEP_UID,
-        Action.KEEP_SCHEME_UID,
-        Action.KEEP_TIME,
-        Action.KEEP_UTC_OFFSET,
-        Action.KEEP_NUMBER,
-        Action.KEEP_NUMBER_TEXT,
-        Action.KEEP_CODE,
-        Action.KEEP_TEXT,
-        Action.KEEP_BULK,
-        Action.CHARACTER_SET,
-        Action.PIXELS,
-    }
-)
+_UNCHANGED = (VERBATIM - {Action.AGE}) | {Action.SEQUENCE}
 """Actions of the basic profile that a KEEP does not weaken."""
 
 _TRAPS = re.compile(r"[#\\\"']|[^ -~]|  ")

@@ -60,6 +60,25 @@ class Action(StrEnum):
     SITE_VALUE = "replaced by the site's value"
 
 
+VERBATIM = frozenset(
+    {
+        Action.KEEP_UID,
+        Action.KEEP_SCHEME_UID,
+        Action.KEEP_TIME,
+        Action.KEEP_UTC_OFFSET,
+        Action.KEEP_NUMBER,
+        Action.KEEP_NUMBER_TEXT,
+        Action.KEEP_CODE,
+        Action.KEEP_TEXT,
+        Action.KEEP_BULK,
+        Action.CHARACTER_SET,
+        Action.AGE,
+        Action.PIXELS,
+    }
+)
+"""Actions that may pass the element on as it is, so that its VR must be the dictionary's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """The rule for one tag.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pydicom import dcmread
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from rich.table import Table
 
 from dicom_node.demo.data import fetch
@@ -21,7 +21,7 @@ from dicom_node.demo.pacs import AE_TITLE, Pacs, start_pacs
 from dicom_node.errors import ConfigurationError, JobFailed
 from dicom_node.net.scu import Address
 from dicom_node.pipeline.report_files import load_report
-from dicom_node.pipeline.tables import print_report
+from dicom_node.pipeline.tables import print_report, stage_bar
 from inference.metrics import dice
 
 TIME_LIMIT_S = 1800
@@ -96,7 +96,7 @@ def _round_trip(
             f"PACS: {pacs.name}, port {pacs.port}. Node: DICOM port {node.dicom_port}, page {node.url}",
             highlight=False,
         )
-        with _bar(console) as bar:
+        with stage_bar(console) as bar:
             job = _follow_job(node, pacs, study, bar)
         return job, _returned(pacs, study, output / "returned", len(files))
     finally:
@@ -163,8 +163,3 @@ def _print_objects(paths: list[Path], console: Console) -> None:
             f"{path.stat().st_size:,}",
         )
     console.print(table)
-
-
-def _bar(console: Console) -> Progress:
-    columns = (TextColumn("{task.description:<48}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=console)

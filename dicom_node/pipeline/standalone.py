@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 
 from pydicom import dcmread
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from deid_rules.uids import UidMapper
 from dicom_node import clock
@@ -24,7 +23,7 @@ from dicom_node.pipeline.deidentification import clean_series, read_headers, sel
 from dicom_node.pipeline.packaging import package
 from dicom_node.pipeline.report_files import load_report
 from dicom_node.pipeline.site_profile import load_profile
-from dicom_node.pipeline.tables import print_report
+from dicom_node.pipeline.tables import print_report, stage_bar
 from dicom_node.settings import Settings
 from dicom_node.storage.files import new_id
 
@@ -43,7 +42,7 @@ def analyse_study_folder(folder: Path, output: Path, settings: Settings, console
         raise ConfigurationError(f"{folder} is not a folder; name a folder with the DICOM files of one study.")
     if output.exists() and any(output.iterdir()):
         raise ConfigurationError(f"{output} is not empty; name a new folder, so that no result is mixed with another.")
-    with _progress(console) as bar, TemporaryDirectory(prefix="osteonode-") as scratch:
+    with stage_bar(console) as bar, TemporaryDirectory(prefix="osteonode-") as scratch:
         task = bar.add_task("reading headers", total=1.0)
 
         def progress(done: float, stage: str) -> None:
@@ -82,8 +81,3 @@ def _analyse(folder: Path, output: Path, scratch: Path, settings: Settings, now:
     back = {pair.clean_uid: pair.original_uid for pair in clean.uid_pairs}
     files = {str(dcmread(path, stop_before_pixels=True).SOPInstanceUID): path for path in chosen}
     return [files[back[uid]] for uid in (output / "report" / SLICES_FILE).read_text().split()]
-
-
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description:<40}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=console)

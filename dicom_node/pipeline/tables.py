@@ -1,11 +1,18 @@
-"""A report as a table on a terminal."""
+"""What people see on a terminal: a job's progress, and a report as a table."""
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from sr_export.codes import PRINTED_UNITS, concept
 from sr_export.inputs import Measurement, Report
 from sr_export.page import printed_value
+
+
+def stage_bar(console: Console) -> Progress:
+    """Return a progress bar that names the stage."""
+    columns = (TextColumn("{task.description:<44}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console)
 
 
 def print_report(report: Report, console: Console) -> None:
