@@ -241,8 +241,8 @@ def _letters(
 
 
 def _scale_bar(axes: Axes, extent: tuple[float, float, float, float]) -> None:
-    """Draw five centimetres at the lower right."""
-    right, foot = extent[1] - 0.04 * extent[1], 0.035 * extent[3]
+    """Draw five centimetres at the foot, in the middle: hips lie on both sides of it."""
+    right, foot = (extent[1] + SCALE_BAR_MM) / 2, 0.035 * extent[3]
     axes.plot([right - SCALE_BAR_MM, right], [foot, foot], color="white", linewidth=2.5, path_effects=STROKE)
     axes.text(
         right - SCALE_BAR_MM / 2,
