@@ -121,8 +121,8 @@ class Quarantined(Hospital):
 class StudyVersion(Hospital):
     """A study as it was when arrivals had been quiet; late images make the next version.
 
-    ``row_count`` counts the instance rows it covers and ``ct_count`` those of a CT class, so that a row committed
-    late can never be missed by a comparison of clocks.
+    ``ct_count`` counts the CT instance rows it covers, so that a row committed late can never be missed by a
+    comparison of clocks.
     """
 
     __tablename__ = "study_versions"
@@ -131,7 +131,6 @@ class StudyVersion(Hospital):
     study_instance_uid: Mapped[str] = mapped_column(String(64))
     version: Mapped[int]
     instance_count: Mapped[int]
-    row_count: Mapped[int]
     ct_count: Mapped[int]
     job_id: Mapped[str] = mapped_column(String(32), unique=True)
     created_at: Mapped[datetime]

@@ -15,7 +15,6 @@ class StudyArrivals:
 
     study_instance_uid: str
     instance_count: int
-    row_count: int
     first_arrival: datetime
     last_arrival: datetime
     last_version: int
@@ -39,7 +38,6 @@ def arrivals(session: Session) -> list[StudyArrivals]:
         select(
             Instance.study_instance_uid,
             func.count(func.distinct(Instance.sop_instance_uid)),
-            func.count(),
             func.min(Instance.received_at),
             last,
             func.coalesce(versions.c.version, 0),

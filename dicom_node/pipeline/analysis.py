@@ -107,13 +107,16 @@ def _strengths(
     turned = orientation.apply(labels)
     record, _ = tools.calibration
     wanted = [key for key in FEMURS if (turned == BY_KEY[key].value).any() and not forbids_strength(flags, key)]
+    if not wanted:
+        return {}, ()
+    rho = rho_qct_mg_per_cm3(upright.hu, record)
     strengths, raised = {}, []
     for number, key in enumerate(wanted):
         start, share = 0.5 + 0.4 * number / len(wanted), 0.4 / len(wanted)
         name = BY_KEY[key].name.lower()
         try:
             strengths[key] = femur_strength(
-                rho_qct_mg_per_cm3(upright.hu, record),
+                rho,
                 turned == BY_KEY[key].value,
                 upright.spacing_mm,
                 "R" if BY_KEY[key].laterality == "R" else "L",

@@ -91,7 +91,6 @@ def _next_version(study: StudyArrivals, now: datetime) -> StudyVersion:
         study_instance_uid=study.study_instance_uid,
         version=study.last_version + 1,
         instance_count=study.instance_count,
-        row_count=study.row_count,
         ct_count=study.ct_count,
         job_id=new_id(),
         created_at=now,

@@ -74,7 +74,6 @@ def upgrade() -> None:
         sa.Column("study_instance_uid", sa.String(length=64), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("instance_count", sa.Integer(), nullable=False),
-        sa.Column("row_count", sa.Integer(), nullable=False),
         sa.Column("ct_count", sa.Integer(), nullable=False),
         sa.Column("job_id", sa.String(length=32), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),

@@ -126,7 +126,7 @@ def test_results_that_a_peer_has_stay_on_record_and_are_cited(
     outbox.deliver(open_for(databases, 1, peer), 1)
     pack(2, count=1)
     version = StudyVersion(
-        study_instance_uid="1.2", version=1, instance_count=1, row_count=1, ct_count=1, job_id=JOB,
+        study_instance_uid="1.2", version=1, instance_count=1, ct_count=1, job_id=JOB,
         created_at=clock.now(),
     )  # fmt: skip
     with transaction(databases.hospital) as session:

@@ -105,7 +105,6 @@ def test_a_version_whose_job_row_a_crash_left_out_gets_its_job(databases: Databa
                 study_instance_uid="1.2",
                 version=1,
                 instance_count=1,
-                row_count=1,
                 ct_count=1,
                 job_id="abc",
                 created_at=NOW,
