@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from fe.element import strain_matrix
-from fe.numbering import Numbering
+from fe.voxel.element import strain_matrix
+from fe.voxel.numbering import Numbering
 
 Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -20,8 +20,8 @@ from scipy.spatial import cKDTree
 
 from fe.errors import TrochanterNotFound
 from fe.femur_frame import SHAFT_START, FemurFrame
-from fe.grid import DensityGrid
-from fe.numbering import Numbering
+from fe.voxel.grid import DensityGrid
+from fe.voxel.numbering import Numbering
 
 Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]

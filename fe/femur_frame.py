@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from fe.errors import BadInput, HeadNotFound, LandmarkNotFound, TrochanterNotFound
-from fe.grid import DensityGrid
+from fe.voxel.grid import DensityGrid
 
 Doubles = NDArray[np.float64]
 Side = Literal["R", "L"]

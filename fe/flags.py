@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fe.femur_frame import SHAFT_MIN_MM, SHAFT_START, FemurFrame
-from fe.grid import DensityGrid
 from fe.material import ModulusLaw
+from fe.voxel.grid import DensityGrid
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,6 @@ from fe.femur import (
 )
 from fe.femur_frame import FemurFrame, Point, Side, find_femur_frame
 from fe.flags import ModelFlag, model_flags
-from fe.grid import DensityGrid, density_grid
 from fe.material import (
     ASH_SCHILEO_2008,
     MORGAN_2003_FEMORAL_NECK,
@@ -30,8 +29,9 @@ from fe.material import (
     ToAsh,
     youngs_modulus_mpa,
 )
-from fe.numbering import number_voxels
-from fe.solver import TOLERANCE, ElasticModel, elastic_model, solve
+from fe.voxel.grid import DensityGrid, density_grid
+from fe.voxel.numbering import number_voxels
+from fe.voxel.solver import TOLERANCE, ElasticModel, elastic_model, solve
 
 Doubles = NDArray[np.float64]
 Progress = Callable[[float, str], None]

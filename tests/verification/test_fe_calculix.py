@@ -6,8 +6,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from fe.numbering import number_voxels
-from fe.solver import elastic_model, solve
+from fe.voxel.numbering import number_voxels
+from fe.voxel.solver import elastic_model, solve
 
 CALCULIX = shutil.which("ccx")
 pytestmark = [

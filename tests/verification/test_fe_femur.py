@@ -9,11 +9,11 @@ from scipy import ndimage
 from fe.femur import DEFAULT_CASES, SIDEWAYS_FALL, STANCE, FemurSettings, case_loads, femur_surface, held_distal_nodes
 from fe.femur_frame import find_femur_frame
 from fe.gallery import synthetic_femur
-from fe.grid import density_grid
 from fe.material import MORGAN_2003_FEMORAL_NECK
-from fe.numbering import number_voxels
-from fe.solver import elastic_model, solve
 from fe.strength import femur_strength
+from fe.voxel.grid import density_grid
+from fe.voxel.numbering import number_voxels
+from fe.voxel.solver import elastic_model, solve
 
 VOXEL_MM = (2.5, 2.5, 2.5)
 

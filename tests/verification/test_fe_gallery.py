@@ -5,8 +5,8 @@ import pytest
 
 from fe.criterion import centroid_strains, principal_strains
 from fe.gallery import bar_elongation_mm, cantilever_deflection_mm
-from fe.numbering import number_voxels
-from fe.solver import elastic_model, solve
+from fe.voxel.numbering import number_voxels
+from fe.voxel.solver import elastic_model, solve
 
 MODULUS_MPA = 12_000.0
 NU = 0.3

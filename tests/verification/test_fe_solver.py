@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.sparse.linalg import spsolve
 
-from fe.element import hex8_stiffness
 from fe.errors import NotConverged, UnsupportedModel
-from fe.numbering import number_voxels
-from fe.operator import stiffness_operator
-from fe.solver import elastic_model, solve
-from fe.workers import Workers
+from fe.voxel.element import hex8_stiffness
+from fe.voxel.numbering import number_voxels
+from fe.voxel.operator import stiffness_operator
+from fe.voxel.solver import elastic_model, solve
+from fe.voxel.workers import Workers
 
 SIZE_MM = (1.5, 0.8, 1.1)
 NU = 0.3

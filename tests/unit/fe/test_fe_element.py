@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fe.element import (
+from fe.voxel.element import (
     elasticity_matrix,
     hex8_stiffness,
     largest_jacobi_eigenvalue,

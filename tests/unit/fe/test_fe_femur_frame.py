@@ -6,7 +6,7 @@ import pytest
 from fe.errors import BadInput, HeadNotFound, LandmarkNotFound, TrochanterNotFound
 from fe.femur_frame import find_femur_frame
 from fe.gallery import NECK_SHAFT_DEG, synthetic_femur
-from fe.grid import density_grid
+from fe.voxel.grid import density_grid
 
 VOXEL_MM = 2.5
 LANDMARK_TOLERANCE_MM = 0.5

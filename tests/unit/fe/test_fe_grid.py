@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fe.errors import BadDensity, BadMask, BadSpacing, EmptyMask
-from fe.grid import density_grid
+from fe.voxel.grid import density_grid
 
 SPACING = (3.0, 2.0, 1.0)
 

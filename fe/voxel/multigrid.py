@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import SuperLU, splu
 
-from fe.element import largest_jacobi_eigenvalue
-from fe.kernels import add_prolongation, chebyshev_step, restrict_residual
-from fe.numbering import number_voxels
-from fe.operator import StiffnessOperator, stiffness_operator
+from fe.voxel.element import largest_jacobi_eigenvalue
+from fe.voxel.kernels import add_prolongation, chebyshev_step, restrict_residual
+from fe.voxel.numbering import number_voxels
+from fe.voxel.operator import StiffnessOperator, stiffness_operator
 
 Float32s = NDArray[np.float32]
 

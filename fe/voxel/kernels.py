@@ -148,7 +148,7 @@ def multiply_slabs(begin, end, colour, slab_runs, run_nodes, run_first, modulus,
     modulus : (elements,) array
         Young's modulus, MPa.
     blocks : (8, 9) array
-        From ``fe.element.walsh_blocks``.
+        From ``fe.voxel.element.walsh_blocks``.
     x, y : (3, nodes) arrays
         All floating arrays have one type.
     """

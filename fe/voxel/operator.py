@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy import sparse
 
-from fe.element import hex8_stiffness, walsh_blocks
-from fe.kernels import multiply_slabs
-from fe.numbering import Numbering
-from fe.workers import Workers
+from fe.voxel.element import hex8_stiffness, walsh_blocks
+from fe.voxel.kernels import multiply_slabs
+from fe.voxel.numbering import Numbering
+from fe.voxel.workers import Workers
 
 Floats = NDArray[np.floating]
 

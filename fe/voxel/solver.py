@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fe.errors import NotConverged, UnsupportedModel
-from fe.multigrid import Multigrid, build_multigrid
-from fe.numbering import Numbering, number_voxels
-from fe.operator import StiffnessOperator, stiffness_operator
-from fe.workers import Workers
+from fe.voxel.multigrid import Multigrid, build_multigrid
+from fe.voxel.numbering import Numbering, number_voxels
+from fe.voxel.operator import StiffnessOperator, stiffness_operator
+from fe.voxel.workers import Workers
 
 Vector = NDArray[np.float64]
 

@@ -1,0 +1,1 @@
+"""Tetrahedral models: a smooth surface from a mask, quadratic tetrahedra, a factorised stiffness."""

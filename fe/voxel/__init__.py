@@ -1,0 +1,1 @@
+"""Voxel models: bricks on a grid, a matrix-free operator, multigrid, conjugate gradients."""
