@@ -5,9 +5,9 @@ A label is a list of criteria on the header and a list of rectangles. The notati
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Literal
 
@@ -16,6 +16,15 @@ from pydicom.dataset import Dataset
 
 from deid_rules.elements import ascii_text, small_number
 from deid_rules.errors import RecipeError
+
+Texts = tuple[str, ...] | None
+"""The lower-case values of a field, None where it is absent."""
+
+FieldValues = Callable[[str], Texts]
+"""Field of a criterion -> its values in one header."""
+
+HEADERS_REMEMBERED = 64
+"""Slices of a series differ in no field that the rule base reads; a few series may be in work at once."""
 
 EDGE = 2**31 - 1
 """Right or bottom of a rectangle that reaches to the edge of the image."""
@@ -91,7 +100,11 @@ class FilterLabel:
 
     def matches(self, dataset: Dataset) -> bool:
         """Tell whether a header fulfils the criteria, read from left to right and from top to bottom."""
-        return _joined((line[0].joint, _joined((c.joint, _holds(c, dataset)) for c in line)) for line in self.lines)
+        return self.accepts(lambda field: _texts(dataset, _FIELDS[field]))
+
+    def accepts(self, values: FieldValues) -> bool:
+        """Tell whether the values of fields fulfil the criteria."""
+        return _joined((line[0].joint, _joined((c.joint, _holds(c, values)) for c in line)) for line in self.lines)
 
 
 def _joined(parts: Iterable[tuple[str, bool]]) -> bool:
@@ -102,9 +115,9 @@ def _joined(parts: Iterable[tuple[str, bool]]) -> bool:
     return result is not False
 
 
-def _holds(criterion: Criterion, dataset: Dataset) -> bool:
+def _holds(criterion: Criterion, values: FieldValues) -> bool:
     """Decide one criterion; letters match in both cases, as in CTP."""
-    texts = _texts(dataset, _FIELDS[criterion.field])
+    texts = values(criterion.field)
     wanted = criterion.value.lower()
     match criterion.test:
         case "missing":
@@ -120,16 +133,16 @@ def _holds(criterion: Criterion, dataset: Dataset) -> bool:
             return (wanted in (texts or ())) is (criterion.test == "equals")
 
 
-def _texts(dataset: Dataset, tag: int) -> list[str] | None:
-    """Return the lower-case values of a field, None where it is absent; numbers in decimal."""
+def _texts(dataset: Dataset, tag: int) -> Texts:
+    """Return the values of a field; numbers in decimal."""
     source = getattr(dataset, "file_meta", None) if tag >> 16 == 2 else dataset
     if source is None or tag not in source:
         return None
     element = source.get_item(tag)
     if element.VR in ("US", "SS") or (element.VR is None and tag >> 16 == 0x28):
         number = small_number(source, tag)
-        return [] if number is None else [str(number)]
-    return [value.strip().lower() for value in ascii_text(element).split("\\")]
+        return () if number is None else (str(number),)
+    return tuple(value.strip().lower() for value in ascii_text(element).split("\\"))
 
 
 def parse_label(group: str, heading: tuple[int, str], lines: list[tuple[int, str]]) -> FilterLabel:
@@ -207,6 +220,22 @@ def base_labels() -> tuple[FilterLabel, ...]:
     for wrong, right in _MISSPELT.items():
         text = re.sub(rf"\b{wrong}\b", right, text)
     return read_labels(list(enumerate(text.split("%header")[0].splitlines(), start=1)))
+
+
+def matching_base_labels(dataset: Dataset) -> tuple[FilterLabel, ...]:
+    """Return the labels of the rule base that a header fulfils; equal headers are decided once."""
+    return _matching_base_labels(tuple(_texts(dataset, _FIELDS[field]) for field in _base_fields()))
+
+
+@cache
+def _base_fields() -> tuple[str, ...]:
+    return tuple(sorted({c.field for label in base_labels() for line in label.lines for c in line}))
+
+
+@lru_cache(maxsize=HEADERS_REMEMBERED)
+def _matching_base_labels(values: tuple[Texts, ...]) -> tuple[FilterLabel, ...]:
+    value_of = dict(zip(_base_fields(), values, strict=True))
+    return tuple(label for label in base_labels() if label.accepts(value_of.__getitem__))
 
 
 def read_labels(lines: list[tuple[int, str]]) -> tuple[FilterLabel, ...]:

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from deid_rules.blanking import blank_rectangles
 from deid_rules.elements import opened_items, small_number, text_of
 from deid_rules.errors import UnreadableElement
-from deid_rules.filters import FilterLabel, Rectangle, base_labels
+from deid_rules.filters import FilterLabel, Rectangle, matching_base_labels
 
 __all__ = [
     "ALLOWED_IMAGE_TYPES",
@@ -143,7 +143,8 @@ def _first_item(dataset: Dataset, tag: int) -> list[Dataset]:
 
 def labels_for(dataset: Dataset, site_labels: Iterable[FilterLabel] = ()) -> tuple[FilterLabel, ...]:
     """Return the labels an original header fulfils, the site's first, then those of the rule base."""
-    return tuple(label for label in (*site_labels, *base_labels()) if label.matches(dataset))
+    ours = (label for label in site_labels if label.matches(dataset))
+    return (*ours, *matching_base_labels(dataset))
 
 
 def rectangles_for(dataset: Dataset, site_labels: Iterable[FilterLabel] = ()) -> tuple[Rectangle, ...]:
