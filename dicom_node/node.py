@@ -20,7 +20,7 @@ from dicom_node.jobs.failure import describe_failure
 from dicom_node.logs import log
 from dicom_node.net.scp import Receiver
 from dicom_node.pipeline.calibration import load_records
-from dicom_node.pipeline.dispatch import dispatch
+from dicom_node.pipeline.dispatch import Dispatcher
 from dicom_node.pipeline.site_profile import load_profile
 from dicom_node.pipeline.steps import JobSteps
 from dicom_node.settings import Settings
@@ -48,7 +48,8 @@ def serve(settings: Settings) -> None:
         swept = sum(sweep_temporaries(side) for side in (settings.hospital_dir, settings.research_dir))
         engine = _start_engine(settings, databases)
         stack.callback(engine.stop)
-        stack.enter_context(_repeat(lambda: dispatch(databases, engine, clock.now(), settings.quiet_s)))
+        dispatcher = Dispatcher(databases, engine, settings.quiet_s)
+        stack.enter_context(_repeat(lambda: dispatcher(clock.now())))
         receiver = _start_receiver(settings, databases)
         stack.callback(receiver.close)
         for number in (signal.SIGINT, signal.SIGTERM):

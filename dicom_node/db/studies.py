@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import case, func, select
+from sqlalchemy import Select, case, func, select, true
 from sqlalchemy.orm import Session
 
 from dicom_node.db.models import CT_CLASSES, Instance, StudyVersion
@@ -22,8 +22,16 @@ class StudyArrivals:
     covered_ct: int
 
 
-def arrivals(session: Session) -> list[StudyArrivals]:
-    """Every study with its arrivals, latest first; our own objects do not count."""
+def arrivals(session: Session, since: datetime | None = None) -> list[StudyArrivals]:
+    """Every study with its arrivals, latest first; our own objects do not count.
+
+    Parameters
+    ----------
+    session
+        Hospital side.
+    since
+        Only studies of which something arrived at or after this time; each is counted whole.
+    """
     versions = (
         select(
             StudyVersion.study_instance_uid.label("uid"),
@@ -34,6 +42,7 @@ def arrivals(session: Session) -> list[StudyArrivals]:
         .subquery()
     )
     last = func.max(Instance.received_at)
+    is_news = Instance.study_instance_uid.in_(_studies_since(since)) if since is not None else true()
     rows = session.execute(
         select(
             Instance.study_instance_uid,
@@ -45,11 +54,15 @@ def arrivals(session: Session) -> list[StudyArrivals]:
             func.coalesce(versions.c.ct, 0),
         )
         .outerjoin(versions, versions.c.uid == Instance.study_instance_uid)
-        .where(~Instance.is_own)
+        .where(~Instance.is_own, is_news)
         .group_by(Instance.study_instance_uid, versions.c.version, versions.c.ct)
         .order_by(last.desc())
     )
     return [StudyArrivals(*row) for row in rows]
+
+
+def _studies_since(since: datetime) -> Select[str]:
+    return select(Instance.study_instance_uid).where(Instance.received_at >= since, ~Instance.is_own)
 
 
 def version_of_job(session: Session, job_id: str) -> StudyVersion:
@@ -69,6 +82,7 @@ def jobs_of_study(session: Session, study_instance_uid: str) -> list[str]:
     return list(session.scalars(wanted))
 
 
-def versions(session: Session) -> list[StudyVersion]:
-    """Every study version, newest first."""
-    return list(session.scalars(select(StudyVersion).order_by(StudyVersion.created_at.desc())))
+def versions(session: Session, since: datetime | None = None) -> list[StudyVersion]:
+    """Every study version, newest first; only those made at or after ``since`` when it is given."""
+    wanted = select(StudyVersion).order_by(StudyVersion.created_at.desc())
+    return list(session.scalars(wanted if since is None else wanted.where(StudyVersion.created_at >= since)))

@@ -25,6 +25,8 @@ from dicom_node.storage.files import new_id
 LOG = log(__name__)
 PIPELINE = "bone"
 """The one pipeline so far: hips and lumbar spine of a CT."""
+LOOK_BACK = timedelta(minutes=10)
+FULL_PASS_EVERY = timedelta(hours=1)
 SILENCE_S = 60.0
 """A job that has not changed for so long is looked up in the engine."""
 
@@ -39,7 +41,31 @@ class Engine(Protocol):
         """Tell whether an attempt will never go on."""
 
 
-def dispatch(databases: Databases, engine: Engine, now: datetime, quiet_s: float) -> int:
+class Dispatcher:
+    """Passes that follow one another: the first looks at everything kept, the next ones at what is young.
+
+    A study can only become due while its last arrival is younger than the quiet time and one pass; ``LOOK_BACK`` is
+    added for a row that was committed late, and for passes that failed in between. A full pass follows every
+    ``FULL_PASS_EVERY`` all the same.
+    """
+
+    def __init__(self, databases: Databases, engine: Engine, quiet_s: float) -> None:
+        self._databases = databases
+        self._engine = engine
+        self._quiet_s = quiet_s
+        self._full_pass_due: datetime | None = None
+
+    def __call__(self, now: datetime) -> int:
+        """Make one pass at a timezone-aware time; return how many jobs were handed to the engine."""
+        is_full = self._full_pass_due is None or now >= self._full_pass_due
+        since = None if is_full else now - timedelta(seconds=self._quiet_s) - LOOK_BACK
+        handed_over = dispatch(self._databases, self._engine, now, self._quiet_s, since)
+        if is_full:
+            self._full_pass_due = now + FULL_PASS_EVERY
+        return handed_over
+
+
+def dispatch(databases: Databases, engine: Engine, now: datetime, quiet_s: float, since: datetime | None = None) -> int:
     """Make one pass; return how many jobs were handed to the engine.
 
     Parameters
@@ -52,14 +78,16 @@ def dispatch(databases: Databases, engine: Engine, now: datetime, quiet_s: float
         Timezone-aware time.
     quiet_s
         Seconds of quiet that make a study complete.
+    since
+        Look only at studies with an arrival, and at versions made, at or after this time; at all when left out.
     """
     superseded: list[str] = []
     with transaction(databases.hospital) as session:
-        for study in arrivals(session):
+        for study in arrivals(session, since):
             if is_due(study, now, quiet_s):
                 superseded += jobs_of_study(session, study.study_instance_uid)
                 session.add(_next_version(study, now))
-        decided = [version.job_id for version in versions(session)]
+        decided = [version.job_id for version in versions(session, since)]
     with transaction(databases.research) as session:
         for job_id in decided:
             if get_job(session, job_id) is None:

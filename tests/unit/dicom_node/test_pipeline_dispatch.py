@@ -9,7 +9,7 @@ from sqlalchemy import select
 from dicom_node import clock
 from dicom_node.db.models import Job, Result, StudyVersion
 from dicom_node.db.session import Databases, transaction
-from dicom_node.pipeline.dispatch import dispatch
+from dicom_node.pipeline.dispatch import FULL_PASS_EVERY, LOOK_BACK, Dispatcher, dispatch
 from dicom_node.settings import Settings
 from dicom_node.storage.intake import Arrival, Intake
 
@@ -168,3 +168,23 @@ def test_a_job_whose_workflow_broke_off_is_failed_with_a_sentence(
     dispatch(databases, engine, LATER + timedelta(seconds=90), 1)
     assert jobs(databases)[0].state == "failed"
     assert "run it again" in jobs(databases)[0].sentence
+
+
+def test_passes_that_look_at_young_studies_only_miss_none(
+    intake: Intake, make_arrival: Callable[..., Arrival], databases: Databases, engine: Engine
+) -> None:
+    dispatcher = Dispatcher(databases, engine, quiet_s=30)
+    assert dispatcher(NOW) == 0
+    intake.keep(make_arrival(), NOW)
+    assert [dispatcher(NOW + timedelta(seconds=s)) for s in (10, 29, 31, 40)] == [0, 0, 1, 0]
+
+
+def test_a_row_older_than_the_look_back_is_found_by_the_next_full_pass(
+    intake: Intake, make_arrival: Callable[..., Arrival], databases: Databases, engine: Engine
+) -> None:
+    dispatcher = Dispatcher(databases, engine, quiet_s=30)
+    dispatcher(NOW)
+    intake.keep(make_arrival(), NOW - LOOK_BACK - timedelta(seconds=60))
+    assert dispatcher(NOW + timedelta(seconds=1)) == 0
+    assert dispatcher(NOW + FULL_PASS_EVERY) == 1
+    assert Dispatcher(databases, engine, quiet_s=30)(NOW + FULL_PASS_EVERY) == 0
