@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from dicom_node.db.session import Databases, transaction
 from dicom_node.db.studies import arrivals, versions
 from dicom_node.settings import Settings
 from dicom_node.web.schemas import DeliveryOut, Health, JobDetail, JobOut, QuarantineOut, StudyOut
+
+REPORTS_REMEMBERED = 200
+"""As many as the page lists."""
 
 
 def health(databases: Databases, settings: Settings, dicom_port: int) -> Health:
@@ -113,8 +117,16 @@ def _report(settings: Settings, job_id: str) -> dict[str, Any] | None:
     if not job_id.isalnum():
         return None
     path = _report_folder(settings, job_id) / "report.json"
-    if not path.exists():
+    try:
+        return _parsed(path, path.stat().st_mtime_ns)
+    except FileNotFoundError:
         return None
+
+
+@lru_cache(maxsize=REPORTS_REMEMBERED)
+def _parsed(path: Path, modified_ns: int) -> dict[str, Any]:
+    """Read a report; the page asks for the newest ones every few seconds, and a rerun changes the file's time."""
+    del modified_ns
     report: dict[str, Any] = json.loads(path.read_text())
     return report
 
