@@ -85,12 +85,22 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--port", type=int, required=True)
     add.add_argument("--no-send", action="store_true", help="it may not send to the node")
     add.add_argument("--no-results", action="store_true", help="it gets no results")
+    add.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="IP address or network it may call from (10.1.0.0/16); may be given again; default: any",
+    )
+    add.add_argument("--max-associations", type=int, help="associations it may have open at the same time")
+    add.add_argument("--tls", action="store_true", help="call it over TLS")
     _add(actions, "remove", "remove a peer", "peers:remove").add_argument("name")
     _add(actions, "echo", "verify a peer with C-ECHO", "peers:verify").add_argument("name")
     send = _add(actions, "send", "send the DICOM files of a folder to a peer", "peers:send")
     send.add_argument("name")
     send.add_argument("folder", type=Path)
 
+    _add_fe(commands)
     _add_deid(commands)
     _add_idmap(commands)
     _add(commands, "migrate", "bring the databases to the newest schema", "maintenance:migrate_databases")
@@ -98,6 +108,42 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "describe-deid", "print the de-identification profile in words", "maintenance:describe_deid")
     _add(commands, "fetch-data", "download the public scans of the demo and the tests", "demo:fetch_data")
     return parser
+
+
+def _add_fe(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    fe = _add(commands, "fe", "compute the strength of one bone from an image and a mask", "fe:fe")
+    fe.add_argument("image", type=Path, metavar="FOLDER_OR_FILE", help="folder of a CT series; .nii(.gz), .mha, .nrrd")
+    fe.add_argument("--mask", type=Path, required=True, help="label map on the image's grid, or DICOM Segmentation")
+    fe.add_argument("--label", type=int, help="label of the bone in the map, or number of the segment")
+    fe.add_argument("--model", required=True, choices=("ct2s", "sas", "vertebra", "microfe"))
+    fe.add_argument("--out", type=Path, required=True, help="new or empty folder for the results")
+    fe.add_argument("--overwrite", action="store_true", help="replace the model's earlier results in the folder")
+    fe.add_argument("--side", choices=("R", "L"), help="side of a femur")
+    fe.add_argument("--level", choices=("T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5"), help="level of a vertebra")
+    fe.add_argument("--calibration", type=Path, help="JSON file with calibration records (default: the setting's)")
+    fe.add_argument("--record", metavar="ID", help="the calibration record to use, where the image names no scanner")
+    fe.add_argument(
+        "--density-mg-per-cm3",
+        choices=("HA", "K2HPO4"),
+        help="the image already holds densities, mg/cm3 of hydroxyapatite or K2HPO4",
+    )
+    fe.add_argument("--element-mm", type=float, metavar="MM", help="edge of the elements (default: the model's own)")
+    fe.add_argument("--discretisation", choices=("voxel", "tetra"), help="bricks (default) or tetrahedra; ct2s only")
+    fe.add_argument(
+        "--sensitivity",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="also with the mask eroded and dilated by one and two voxels",
+    )
+    fe.add_argument("--tissue-modulus-mpa", type=float, metavar="MPA", help="modulus of all tissue; microfe only")
+    fe.add_argument(
+        "--threshold-mg-per-cm3", type=float, metavar="RHO", help="density of bone inside the mask; microfe only"
+    )
+    fe.add_argument("--threads", type=int, metavar="N", help="cores to use (default: all)")
+    fe.add_argument("--memory-limit-gb", type=float, default=4.0, metavar="GB", help="refuse larger models (default 4)")
+    fe.add_argument(
+        "--despite-flags", action="store_true", help="compute where a flag forbids a strength; the result says so"
+    )
 
 
 def _add_deid(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -28,6 +28,15 @@ class Settings(BaseSettings):
     ae_title: str = Field("OSTEONODE", description="The node's own application entity title (1 to 16 characters).")
     dicom_host: str = Field("0.0.0.0", description="Address the DICOM service listens on.")  # noqa: S104 - a PACS has to reach it; unknown callers are rejected
     dicom_port: int = Field(11112, ge=0, le=65535, description="TCP port of the DICOM service; 0 picks a free one.")
+    dicom_plain: bool = Field(True, description="Listen on `dicom_port` without encryption.")
+    dicom_tls_port: int | None = Field(
+        None, ge=0, le=65535, description="TCP port of the DICOM service over TLS (2762 is usual); none: no TLS."
+    )
+    tls_certificate_file: Path | None = Field(None, description="PEM file of the node's certificate chain, for TLS.")
+    tls_key_file: Path | None = Field(None, description="PEM file of its private key.")
+    tls_authority_file: Path | None = Field(
+        None, description="PEM file of the authority that signs the certificates of peers."
+    )
     web_host: str = Field("127.0.0.1", description="Address the web service listens on.")
     web_port: int = Field(8080, ge=0, le=65535, description="TCP port of the web service.")
     web_names: tuple[str, ...] = Field(
@@ -37,6 +46,7 @@ class Settings(BaseSettings):
         False, description="Accept associations from AE titles that are not configured as peers."
     )
     max_associations: int = Field(25, ge=1, description="Associations served at the same time.")
+    idle_timeout_s: float = Field(60.0, gt=0, description="An association silent for so many seconds is aborted.")
     quiet_s: float = Field(
         30.0, gt=0, description="A study is complete when no instance has arrived for this many seconds."
     )
@@ -79,6 +89,17 @@ class Settings(BaseSettings):
         if not 1 <= len(value.strip()) <= 16 or "\\" in value or not value.isascii() or not value.isprintable():
             raise ValueError("an AE title has 1 to 16 printable ASCII characters and no backslash (PS3.5 6.2)")
         return value.strip()
+
+    @model_validator(mode="after")
+    def _listens_and_has_what_tls_needs(self) -> "Settings":
+        files = (self.tls_certificate_file, self.tls_key_file, self.tls_authority_file)
+        if any(files) and not all(files):
+            raise ValueError("tls_certificate_file, tls_key_file and tls_authority_file are given together")
+        if self.dicom_tls_port is not None and not all(files):
+            raise ValueError("dicom_tls_port needs tls_certificate_file, tls_key_file and tls_authority_file")
+        if self.dicom_tls_port is None and not self.dicom_plain:
+            raise ValueError("without dicom_plain a dicom_tls_port is needed: nobody could reach the node")
+        return self
 
     @classmethod
     def settings_customise_sources(

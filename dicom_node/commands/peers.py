@@ -11,6 +11,7 @@ from dicom_node.db.peers import add_peer, all_peers, find_peer, remove_peer
 from dicom_node.db.session import open_databases, prepare_databases, transaction
 from dicom_node.errors import ConfigurationError
 from dicom_node.net.scu import Address, echo, send_files
+from dicom_node.pipeline.addresses import address_of
 from dicom_node.settings import Settings
 from dicom_node.web.schemas import PeerIn
 
@@ -18,11 +19,14 @@ from dicom_node.web.schemas import PeerIn
 def list_peers(settings: Settings, options: argparse.Namespace, console: Console) -> None:
     """Print the peers."""
     del options
-    table = Table("name", "AE title", "address", "may send", "receives results")
+    table = Table("name", "AE title", "address", "may send", "from", "at a time", "receives results", "TLS")
     with transaction(prepare_databases(settings).hospital) as session:
         for peer in all_peers(session):
-            flags = ("yes" if flag else "no" for flag in (peer.may_send, peer.receives_results))
-            table.add_row(peer.name, peer.ae_title, f"{peer.host}:{peer.port}", *flags)
+            sends, receives, tls = (
+                "yes" if flag else "no" for flag in (peer.may_send, peer.receives_results, peer.uses_tls)
+            )
+            hosts, limit = peer.allowed_hosts.replace(",", " ") or "any host", str(peer.max_associations or "-")
+            table.add_row(peer.name, peer.ae_title, f"{peer.host}:{peer.port}", sends, hosts, limit, receives, tls)
     console.print(table)
 
 
@@ -35,9 +39,12 @@ def add(settings: Settings, options: argparse.Namespace, console: Console) -> No
         port=options.port,
         may_send=not options.no_send,
         receives_results=not options.no_results,
+        allowed_hosts=options.allow_host,
+        max_associations=options.max_associations,
+        uses_tls=options.tls,
     )
     with transaction(prepare_databases(settings).hospital) as session:
-        add_peer(session, Peer(**peer.model_dump()))
+        add_peer(session, Peer(**peer.row()))
     console.print(f"Peer {options.name} added. Verify it with: osteonode peer echo {options.name}", highlight=False)
 
 
@@ -67,4 +74,4 @@ def send(settings: Settings, options: argparse.Namespace, console: Console) -> N
 def _address(settings: Settings, name: str) -> Address:
     with transaction(open_databases(settings).hospital) as session:
         peer = find_peer(session, name)
-    return Address(peer.ae_title, peer.host, peer.port, settings.ae_title)
+    return address_of(peer, settings)

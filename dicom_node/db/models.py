@@ -14,7 +14,9 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     String,
+    Text,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -37,6 +39,7 @@ CT_CLASSES = (
 )
 """CT, Enhanced CT and Legacy Converted Enhanced CT Image Storage: what an analysis can use."""
 DELIVERY_STATES = ("PENDING", "SENT", "COMMITTED", "FAILED")
+COMMITMENT_STATES = ("WAITING", "REPORTED", "FAILED")
 UID_LEVELS = ("study", "series", "frame_of_reference", "instance")
 
 
@@ -86,6 +89,10 @@ class Peer(Hospital):
     may_send: Mapped[bool]
     receives_results: Mapped[bool]
     is_removed: Mapped[bool] = mapped_column(default=False)
+    allowed_hosts: Mapped[str] = mapped_column(String(500), default="", server_default="")
+    """IP addresses and networks it may call from, with commas between them; empty: any."""
+    max_associations: Mapped[int | None]
+    uses_tls: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class Instance(Hospital):
@@ -176,6 +183,42 @@ class Receipt(Hospital):
     )
     status: Mapped[int]
     received_at: Mapped[datetime]
+
+
+class AssociationRow(Hospital):
+    """The association ledger: one association that stored something, or did not end as it should."""
+
+    __tablename__ = "associations"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    calling_aet: Mapped[str] = mapped_column(String(16))
+    called_aet: Mapped[str] = mapped_column(String(16))
+    address: Mapped[str] = mapped_column(String(64))
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime] = mapped_column(index=True)
+    accepted: Mapped[int]
+    refused: Mapped[int]
+    received_bytes: Mapped[int] = mapped_column(BigInteger)
+    outcome: Mapped[str] = mapped_column(String(32))
+
+
+class Commitment(Hospital):
+    """A peer's request for storage commitment, and how far its report has come."""
+
+    __tablename__ = "commitments"
+    __table_args__ = (
+        UniqueConstraint("calling_aet", "transaction_uid"),
+        CheckConstraint(_one_of("state", COMMITMENT_STATES), name="state"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    calling_aet: Mapped[str] = mapped_column(String(16))
+    transaction_uid: Mapped[str] = mapped_column(String(64))
+    reference_list: Mapped[str] = mapped_column(Text)
+    """JSON: pairs of SOP Class UID and SOP Instance UID."""
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    attempts: Mapped[int]
+    sentence: Mapped[str] = mapped_column(String(500))
+    received_at: Mapped[datetime]
+    due_at: Mapped[datetime]
 
 
 class Identity(DeclarativeBase):

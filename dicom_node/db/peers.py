@@ -26,9 +26,14 @@ def find_peer(session: Session, name: str) -> Peer:
     return peer
 
 
-def sender_titles(session: Session) -> list[str]:
-    """AE titles that may send."""
-    return [peer.ae_title for peer in all_peers(session) if peer.may_send]
+def senders(session: Session) -> list[Peer]:
+    """Peers that may send."""
+    return [peer for peer in all_peers(session) if peer.may_send]
+
+
+def peer_by_title(session: Session, ae_title: str) -> Peer | None:
+    """Return the peer with an AE title, if there is one."""
+    return session.scalar(select(Peer).where(Peer.ae_title == ae_title, ~Peer.is_removed))
 
 
 def add_peer(session: Session, peer: Peer) -> Peer:
@@ -63,8 +68,8 @@ def remove_peer(session: Session, name: str) -> None:
     find_peer(session, name).is_removed = True
 
 
-def destinations(session: Session, senders: set[str]) -> list[Peer]:
+def destinations(session: Session, sent_by: set[str]) -> list[Peer]:
     """Peers that get the results of a study: its senders that receive results, or else all that do."""
     receivers = [peer for peer in all_peers(session) if peer.receives_results]
-    back = [peer for peer in receivers if peer.ae_title in senders]
+    back = [peer for peer in receivers if peer.ae_title in sent_by]
     return back or receivers

@@ -7,6 +7,7 @@ gets a new migration where they differ.
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from alembic import command
 
@@ -19,7 +20,14 @@ def write_revisions(message: str) -> None:
         for name in BASES:
             config = alembic_config(name, f"sqlite:///{Path(scratch) / name}.db")
             command.upgrade(config, "head")
-            command.revision(config, message=message, autogenerate=True)
+            command.revision(config, message=message, autogenerate=True, process_revision_directives=_drop_empty)
+
+
+def _drop_empty(context: object, revision: object, directives: list[Any]) -> None:
+    """Write no migration for a database whose tables did not change."""
+    del context, revision
+    if directives[0].upgrade_ops.is_empty():
+        directives.clear()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from pathlib import Path
 from threading import Lock
 
-from dicom_node.net.scp import Receiver
+from dicom_node.net.scp import Listener, Receiver
 from dicom_node.storage.files import write_durably
 from dicom_node.storage.intake import Arrival
 from dicom_node.storage.part10 import file_head
@@ -28,7 +28,7 @@ class FolderArchive:
         self._files: dict[str, Path] = {}
         self._lock = Lock()
         folder.mkdir(parents=True, exist_ok=True)
-        self._receiver = Receiver(ae_title, ("127.0.0.1", port), self._keep)
+        self._receiver = Receiver(ae_title, [Listener("127.0.0.1", port)], self._keep)
 
     @property
     def port(self) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from pynetdicom import build_context
 from pynetdicom.presentation import AllStoragePresentationContexts, PresentationContext
-from pynetdicom.sop_class import Verification
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
 UNCOMPRESSED = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 """Explicit and Implicit VR Little Endian, in the order proposed."""
@@ -28,11 +28,12 @@ ACCEPTED_SYNTAXES = (
 LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
 
 
-def receiver_contexts() -> list[PresentationContext]:
-    """Return every storage class with every accepted transfer syntax, and verification."""
+def receiver_contexts(*, with_commitment: bool = False) -> list[PresentationContext]:
+    """Return every storage class with every accepted transfer syntax, verification, and storage commitment."""
     storage = {str(context.abstract_syntax) for context in AllStoragePresentationContexts} | {LABEL_MAP_SEGMENTATION}
     return [
         build_context(Verification),
+        *([build_context(StorageCommitmentPushModel, list(UNCOMPRESSED))] if with_commitment else []),
         *(build_context(uid, list(ACCEPTED_SYNTAXES)) for uid in sorted(storage)),
     ]
 

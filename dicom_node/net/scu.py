@@ -1,6 +1,7 @@
 """The DICOM sender: C-ECHO and C-STORE to a peer (PS3.4 annexes A and B)."""
 
 import socket
+import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pydicom import dcmread
 from pydicom.filereader import read_file_meta_info
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification
 
@@ -23,12 +25,13 @@ MAX_CONTEXTS = 128
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a peer is, and as whom the node calls it."""
+    """Where a peer is, as whom the node calls it, and over TLS or not."""
 
     ae_title: str
     host: str
     port: int
     calling_aet: str
+    tls: ssl.SSLContext | None = None
 
 
 def echo(address: Address) -> None:
@@ -101,7 +104,9 @@ def _send_one(assoc: Association, address: Address, path: Path, kind: tuple[str,
 
 
 @contextmanager
-def associate(address: Address, contexts: list[PresentationContext]) -> Iterator[Association]:
+def associate(
+    address: Address, contexts: list[PresentationContext], ext_neg: Sequence[SCP_SCU_RoleSelectionNegotiation] = ()
+) -> Iterator[Association]:
     """Open an association and release it at the end.
 
     Raises
@@ -119,6 +124,8 @@ def associate(address: Address, contexts: list[PresentationContext]) -> Iterator
             contexts=contexts,
             ae_title=address.ae_title,
             max_pdu=0,
+            ext_neg=list(ext_neg),
+            tls_args=None if address.tls is None else (address.tls, address.host),
             evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)],
         )
     except OSError:

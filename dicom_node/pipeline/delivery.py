@@ -2,17 +2,18 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from dicom_node import clock
 from dicom_node.db.deliveries import unreceipted
 from dicom_node.db.models import Delivery, Peer, Receipt
 from dicom_node.db.session import Databases, transaction
-from dicom_node.errors import DeliveryRefused, PeerUnavailable
+from dicom_node.errors import ConfigurationError, DeliveryRefused, PeerUnavailable
 from dicom_node.jobs.engine import Attempt
 from dicom_node.logs import log
-from dicom_node.net.scu import Address, send_files
+from dicom_node.net.scu import send_files
+from dicom_node.pipeline.addresses import address_of
 from dicom_node.pipeline.reidentification import refuse_changed_identity
+from dicom_node.settings import Settings
 
 LOG = log(__name__)
 
@@ -22,9 +23,7 @@ class Outbox:
     """Where results lie and as whom the node sends them."""
 
     databases: Databases
-    folder: Path
-    ae_title: str
-    verify_identity: bool = True
+    settings: Settings
 
     def deliver(self, delivery_id: int, attempt: int) -> Attempt:
         """Make one try to send what the peer has not accepted yet of an attempt's results."""
@@ -34,20 +33,22 @@ class Outbox:
                 return "failed"
             delivery.attempts += 1
             peer = session.get_one(Peer, delivery.peer_id)
-            pending = {self.folder / row.path: row.sop_instance_uid for row in unreceipted(session, delivery)}
+            pending = {
+                self.settings.hospital_dir / row.path: row.sop_instance_uid for row in unreceipted(session, delivery)
+            }
         try:
             if peer.is_removed:
                 raise DeliveryRefused("The peer was removed.")
             if pending:
-                address = Address(peer.ae_title, peer.host, peer.port, self.ae_title)
-                if self.verify_identity:
+                address = address_of(peer, self.settings)
+                if self.settings.verify_identity:
                     refuse_changed_identity(address, list(pending), must_know_study=peer.may_send)
                 send_files(
                     address,
                     list(pending),
                     lambda path, status: self._receipt(delivery_id, pending[path], status),
                 )
-        except PeerUnavailable as error:
+        except (PeerUnavailable, ConfigurationError) as error:
             return self._set(delivery_id, "PENDING", str(error), "again")
         except DeliveryRefused as error:
             return self._set(delivery_id, "FAILED", str(error), "failed")

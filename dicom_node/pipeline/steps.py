@@ -58,9 +58,7 @@ class JobSteps:
 
     def steps(self) -> Steps:
         """Return the steps in order, for the engine."""
-        outbox = Outbox(
-            self.databases, self.settings.hospital_dir, self.settings.ae_title, self.settings.verify_identity
-        )
+        outbox = Outbox(self.databases, self.settings)
         return Steps(
             run=(("deidentify", self.deidentify), ("analyse", self.analyse), ("package", self.package)),
             fail=self.fail,

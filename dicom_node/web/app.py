@@ -16,6 +16,8 @@ from starlette.middleware.base import RequestResponseEndpoint
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from dicom_node import __version__, clock
+from dicom_node.db.associations import recent_associations
+from dicom_node.db.commitments import recent_commitments
 from dicom_node.db.jobs import resubmit
 from dicom_node.db.models import Peer
 from dicom_node.db.peers import add_peer, all_peers, remove_peer
@@ -23,7 +25,17 @@ from dicom_node.db.session import Databases, transaction
 from dicom_node.errors import ConfigurationError, NodeError, NotFound
 from dicom_node.settings import Settings
 from dicom_node.web import views
-from dicom_node.web.schemas import Health, JobDetail, JobOut, PeerIn, PeerOut, QuarantineOut, StudyOut
+from dicom_node.web.schemas import (
+    AssociationOut,
+    CommitmentOut,
+    Health,
+    JobDetail,
+    JobOut,
+    PeerIn,
+    PeerOut,
+    QuarantineOut,
+    StudyOut,
+)
 
 HERE = Path(__file__).parent
 ERROR_STATUS: tuple[tuple[type[NodeError], int], ...] = ((NotFound, 404), (ConfigurationError, 409), (NodeError, 500))
@@ -48,6 +60,7 @@ def create_app(databases: Databases, settings: Settings, dicom_port: int) -> Fas
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=names)
     app.add_exception_handler(NodeError, _translate)
     app.include_router(_read_routes(databases, settings, dicom_port))
+    app.include_router(_network_routes(databases))
     app.include_router(_write_routes(databases))
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     templates = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=select_autoescape())
@@ -103,6 +116,24 @@ def _read_routes(databases: Databases, settings: Settings, dicom_port: int) -> A
     return router
 
 
+def _network_routes(databases: Databases) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/api/associations")
+    def associations() -> list[AssociationOut]:
+        """List the associations that ended last: who sent how much, and how it ended."""
+        with transaction(databases.hospital) as session:
+            return [AssociationOut.model_validate(row) for row in recent_associations(session)]
+
+    @router.get("/api/commitments")
+    def commitments() -> list[CommitmentOut]:
+        """List the newest requests for storage commitment."""
+        with transaction(databases.hospital) as session:
+            return [CommitmentOut.model_validate(row) for row in recent_commitments(session)]
+
+    return router
+
+
 def _write_routes(databases: Databases) -> APIRouter:
     router = APIRouter(prefix="/api")
 
@@ -116,7 +147,7 @@ def _write_routes(databases: Databases) -> APIRouter:
     def create_peer(peer: PeerIn) -> PeerOut:
         """Add a peer."""
         with transaction(databases.hospital) as session:
-            return PeerOut.model_validate(add_peer(session, Peer(**peer.model_dump())))
+            return PeerOut.model_validate(add_peer(session, Peer(**peer.row())))
 
     @router.delete("/peers/{name}", status_code=204)
     def delete_peer(name: str) -> None:

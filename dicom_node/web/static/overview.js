@@ -52,12 +52,12 @@ async function send(method, path, body) {
 let seen = "";
 async function refresh(force) {
   try {
-    const [health, jobs, studies, peers, quarantine] = await Promise.all(
-      ["/health", "/api/jobs", "/api/studies", "/api/peers", "/api/quarantine"].map(read));
+    const [health, jobs, studies, peers, quarantine, associations, commitments] = await Promise.all(
+      ["/health", "/api/jobs", "/api/studies", "/api/peers", "/api/quarantine", "/api/associations", "/api/commitments"].map(read));
     const gigabytes = (health.free_bytes / 1e9).toFixed(1);
     document.getElementById("health").textContent =
       `Status: ${health.status}. ${health.instance_count} instances kept, ${gigabytes} GB free.`;
-    const state = JSON.stringify([jobs, studies, peers, quarantine]);
+    const state = JSON.stringify([jobs, studies, peers, quarantine, associations, commitments]);
     if (state === seen && !force) return;
     seen = state;
     if (jobs.length) document.getElementById("jobs").replaceChildren(...jobs.map(showJob));
@@ -69,8 +69,15 @@ async function refresh(force) {
       remove.onclick = () => { if (confirm(`Remove peer ${peer.name}?`)) send("DELETE", `/api/peers/${encodeURIComponent(peer.name)}`); };
       const last = make("td"); last.append(remove);
       return row([cell(peer.name), cell(peer.ae_title), cell(`${peer.host}:${peer.port}`),
-        cell(peer.may_send ? "yes" : "no"), cell(peer.receives_results ? "yes" : "no"), last]);
-    }) : [none(6, "No peers yet: nobody may send, and results go nowhere. Add your PACS.")]));
+        cell(peer.may_send ? "yes" : "no"), cell(peer.allowed_hosts.join(" ") || "any host"),
+        cell(peer.receives_results ? "yes" : "no"), cell(peer.uses_tls ? "yes" : "no"), last]);
+    }) : [none(8, "No peers yet: nobody may send, and results go nowhere. Add your PACS.")]));
+    document.getElementById("associations").replaceChildren(...(associations.length ? associations.slice(0, 20).map((one) => row([
+      cell(time(one.ended_at)), cell(one.calling_aet), cell(one.address), cell(one.accepted), cell(one.refused),
+      cell((one.received_bytes / 1e6).toFixed(1)), cell(((new Date(one.ended_at) - new Date(one.started_at)) / 1000).toFixed(1)),
+      cell(one.outcome.replaceAll("_", " "))])) : [none(8, "Nobody has sent anything yet.")]));
+    document.getElementById("commitments").replaceChildren(...(commitments.length ? commitments.slice(0, 20).map((one) => row([
+      cell(time(one.received_at)), cell(one.calling_aet), cell(one.state), cell(one.attempts), cell(one.sentence)])) : [none(5, "Nobody has asked for it.")]));
     document.getElementById("quarantine").replaceChildren(...(quarantine.length ? quarantine.map((one) => row([
       cell(time(one.received_at)), cell(one.calling_aet), cell(one.cause), cell(one.sentence)])) : [none(4, "Empty.")]));
   } catch {
@@ -82,7 +89,9 @@ document.getElementById("add-peer").onsubmit = async (event) => {
   event.preventDefault();
   const form = event.target, data = new FormData(form);
   const peer = { name: data.get("name"), ae_title: data.get("ae_title"), host: data.get("host"), port: Number(data.get("port")),
-    may_send: data.has("may_send"), receives_results: data.has("receives_results") };
+    may_send: data.has("may_send"), receives_results: data.has("receives_results"), uses_tls: data.has("uses_tls"),
+    allowed_hosts: data.get("allowed_hosts").split(/[\s,]+/).filter(Boolean),
+    max_associations: Number(data.get("max_associations")) || null };
   const problem = await send("POST", "/api/peers", peer);
   form.querySelector("output").textContent = problem;
   if (!problem) form.reset();

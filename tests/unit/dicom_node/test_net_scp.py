@@ -2,24 +2,31 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import dcmread
+from pynetdicom import build_context
+from pynetdicom.sop_class import Verification
 
 from dicom_node.errors import DeliveryRefused, DiskFull, IntakeError, PeerUnavailable
+from dicom_node.net.admission import Caller, Rejection, Sender, admit
 from dicom_node.net.archive import FolderArchive
-from dicom_node.net.scp import Receiver
-from dicom_node.net.scu import Address, echo, send_files
+from dicom_node.net.ledger import AssociationRecord
+from dicom_node.net.scp import Listener, Receiver
+from dicom_node.net.scu import Address, associate, echo, send_files
 from dicom_node.net.statuses import describe, is_accepted, is_temporary, status_of
 from dicom_node.storage.files import write_durably
 from dicom_node.storage.intake import Arrival
 from dicom_node.storage.part10 import file_head
+from tests.conftest import wait_for
 
 
 @contextmanager
-def receiver(keep: Callable[[Arrival], object], senders: list[str] | None = None) -> Iterator[Receiver]:
-    running = Receiver("NODE", ("127.0.0.1", 0), keep, senders=None if senders is None else lambda: senders)
+def receiver(keep: Callable[[Arrival], object], **options: Any) -> Iterator[Receiver]:
+    running = Receiver("NODE", [Listener("127.0.0.1", 0)], keep, **options)
     try:
         yield running
     finally:
@@ -53,20 +60,71 @@ def test_a_stored_object_arrives_byte_for_byte(ct_file: Path) -> None:
     assert ct_file.read_bytes().endswith(arrival.dataset)
 
 
-@pytest.mark.parametrize("senders", [[], ["SOMEONE"]])
-def test_an_unknown_calling_title_is_rejected(senders: list[str]) -> None:
-    with receiver(lambda arrival: None, senders) as running, pytest.raises(PeerUnavailable, match="rejected"):
+def only(*senders: Sender) -> Callable[[Caller, int], Rejection | None]:
+    return lambda caller, active: admit(caller, senders, active)
+
+
+@pytest.mark.parametrize(
+    "senders",
+    [(), (Sender("SOMEONE"),), (Sender("SENDER", ("10.0.0.0/8",)),), (Sender("SENDER", (), 0),)],
+)
+def test_a_caller_the_peers_do_not_allow_is_rejected_and_on_record(senders: tuple[Sender, ...]) -> None:
+    ended: list[AssociationRecord] = []
+    with receiver(lambda arrival: None, admit=only(*senders), record=ended.append) as running:
+        with pytest.raises(PeerUnavailable, match="rejected"):
+            echo(address(running))
+        wait_for(lambda: ended, 10, "the record")
+    assert ended[0].outcome in {"calling_ae_title_unknown", "host_not_allowed", "peer_limit_reached"}
+    assert ended[0].address == "127.0.0.1"
+
+
+def test_the_receiver_fails_closed_when_it_cannot_know_who_may_call() -> None:
+    with (
+        receiver(lambda arrival: None, admit=lambda caller, active: 1 / 0) as running,
+        pytest.raises(PeerUnavailable, match="rejected"),
+    ):
         echo(address(running))
 
 
-@pytest.mark.parametrize("senders", [lambda: [" "], lambda: 1 / 0])
-def test_the_receiver_fails_closed_when_it_cannot_know_who_may_call(senders: Callable[[], list[str]]) -> None:
-    running = Receiver("NODE", ("127.0.0.1", 0), lambda arrival: None, senders=senders)
-    try:
+def test_a_peer_has_no_more_associations_at_a_time_than_it_may() -> None:
+    with (
+        receiver(lambda arrival: None, admit=only(Sender("SENDER", (), 1), Sender("OTHER"))) as running,
+        associate(address(running), [build_context(Verification)]),
+    ):
         with pytest.raises(PeerUnavailable, match="rejected"):
             echo(address(running))
-    finally:
-        running.close()
+        echo(replace(address(running), calling_aet="OTHER"))
+
+
+def test_the_ledger_counts_what_was_kept_and_refused_but_not_mere_echoes(ct_file: Path, tmp_path: Path) -> None:
+    answers = iter([lambda arrival: None, refuse_with(IntakeError("?"))])
+    ended: list[AssociationRecord] = []
+    with receiver(lambda arrival: next(answers)(arrival), record=ended.append) as running:
+        echo(address(running))
+        with pytest.raises(DeliveryRefused):
+            send_files(address(running), [ct_file, ct_file])
+        wait_for(lambda: ended, 10, "the record")
+    (record,) = ended
+    assert (record.accepted, record.refused, record.outcome) == (1, 1, "released")
+    assert 0 < record.received_bytes < 2 * ct_file.stat().st_size
+    assert record.ended_at >= record.started_at
+
+
+def test_a_ledger_that_cannot_be_written_ends_no_association(ct_file: Path) -> None:
+    with receiver(lambda arrival: None, record=lambda record: 1 / 0) as running:
+        for _ in range(2):
+            send_files(address(running), [ct_file])
+
+
+def test_an_association_that_falls_silent_is_aborted_and_on_record() -> None:
+    ended: list[AssociationRecord] = []
+    with (
+        receiver(lambda arrival: None, record=ended.append, idle_timeout_s=0.3) as running,
+        associate(address(running), [build_context(Verification)]) as assoc,
+    ):
+        wait_for(lambda: ended, 10, "the record")
+        wait_for(lambda: not assoc.is_established, 10, "the abort")
+    assert ended[0].outcome == "aborted"
 
 
 def test_an_object_that_is_refused_does_not_keep_the_next_back(ct_file: Path, tmp_path: Path) -> None:
@@ -88,7 +146,7 @@ def test_a_host_that_has_no_address_is_a_peer_that_is_away() -> None:
 
 
 def test_a_known_calling_title_is_served() -> None:
-    with receiver(lambda arrival: None, ["SENDER"]) as running:
+    with receiver(lambda arrival: None, admit=only(Sender("SENDER", ("127.0.0.0/8",)))) as running:
         echo(address(running))
 
 

@@ -30,7 +30,7 @@ def archive(tmp_path: Path) -> Iterator[FolderArchive]:
 
 @pytest.fixture
 def outbox(databases: Databases, settings: Settings) -> Outbox:
-    return Outbox(databases, settings.hospital_dir, "NODE", verify_identity=False)
+    return Outbox(databases, settings.model_copy(update={"ae_title": "NODE", "verify_identity": False}))
 
 
 @pytest.fixture
