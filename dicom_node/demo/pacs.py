@@ -101,7 +101,8 @@ class Orthanc:
         configuration.write_text(json.dumps(self._configuration(folder, node, plugins), indent=1))
         with (folder / "orthanc.log").open("w") as log:
             self._process = subprocess.Popen([binary, str(configuration)], stdout=log, stderr=log)  # noqa: S603 - fixed
-        self.client = OrthancApiClient(f"http://127.0.0.1:{self.http_port}")
+        self.url = f"http://127.0.0.1:{self.http_port}"
+        self.client = OrthancApiClient(self.url)
         if not self.client.wait_started(timeout=60):
             self.close()
             raise ConfigurationError(f"Orthanc did not start; see {folder / 'orthanc.log'}.")
