@@ -55,7 +55,7 @@ def serve(settings: Settings) -> None:
         swept = sum(sweep_temporaries(side) for side in (settings.hospital_dir, settings.research_dir))
         engine = _start_engine(settings, databases)
         stack.callback(engine.stop)
-        dispatcher = Dispatcher(databases, engine, settings.quiet_s)
+        dispatcher = Dispatcher(databases, engine, settings)
         stack.enter_context(_repeat(lambda: dispatcher(clock.now())))
         receiver = _start_receiver(settings, databases)
         stack.callback(receiver.close)

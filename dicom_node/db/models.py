@@ -38,6 +38,8 @@ CT_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.2.2",
 )
 """CT, Enhanced CT and Legacy Converted Enhanced CT Image Storage: what an analysis can use."""
+SEGMENTATION_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
+"""Segmentation Storage."""
 DELIVERY_STATES = ("PENDING", "SENT", "COMMITTED", "FAILED")
 COMMITMENT_STATES = ("WAITING", "REPORTED", "FAILED")
 UID_LEVELS = ("study", "series", "frame_of_reference", "instance")
@@ -110,6 +112,8 @@ class Instance(Hospital):
     path: Mapped[str] = mapped_column(String(255))
     calling_aet: Mapped[str] = mapped_column(String(16))
     is_own: Mapped[bool]
+    is_correction: Mapped[bool | None]
+    """Of a Segmentation that others made: whether it corrects ours; None until it was looked at."""
     received_at: Mapped[datetime] = mapped_column(index=True)
 
 
@@ -129,7 +133,7 @@ class StudyVersion(Hospital):
     """A study as it was when arrivals had been quiet; late images make the next version.
 
     ``ct_count`` counts the CT instance rows it covers, so that a row committed late can never be missed by a
-    comparison of clocks.
+    comparison of clocks. ``correction_id`` is the instance of a corrected segmentation that replaces the automatic one.
     """
 
     __tablename__ = "study_versions"
@@ -139,6 +143,7 @@ class StudyVersion(Hospital):
     version: Mapped[int]
     instance_count: Mapped[int]
     ct_count: Mapped[int]
+    correction_id: Mapped[str | None] = mapped_column(String(32))
     job_id: Mapped[str] = mapped_column(String(32), unique=True)
     created_at: Mapped[datetime]
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import Select, case, func, select, true
 from sqlalchemy.orm import Session
 
-from dicom_node.db.models import CT_CLASSES, Instance, StudyVersion
+from dicom_node.db.models import CT_CLASSES, SEGMENTATION_CLASS, Instance, StudyVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,8 @@ class StudyArrivals:
     last_version: int
     ct_count: int
     covered_ct: int
+    correction_id: str | None = None
+    """A corrected segmentation that no version has used yet, the newest of them."""
 
 
 def arrivals(session: Session, since: datetime | None = None) -> list[StudyArrivals]:
@@ -58,7 +60,26 @@ def arrivals(session: Session, since: datetime | None = None) -> list[StudyArriv
         .group_by(Instance.study_instance_uid, versions.c.version, versions.c.ct)
         .order_by(last.desc())
     )
-    return [StudyArrivals(*row) for row in rows]
+    fresh = _unused_corrections(session)
+    return [StudyArrivals(*row, fresh.get(row[0])) for row in rows]
+
+
+def _unused_corrections(session: Session) -> dict[str, str]:
+    """Return study -> its newest corrected segmentation, where no version has used it."""
+    used = set(session.scalars(select(StudyVersion.correction_id).where(StudyVersion.correction_id.is_not(None))))
+    rows = session.execute(
+        select(Instance.study_instance_uid, Instance.id).where(Instance.is_correction).order_by(Instance.received_at)
+    )
+    newest = {study: number for study, number in rows}  # noqa: C416 - rows are no pairs to dict
+    return {study: number for study, number in newest.items() if number not in used}
+
+
+def unexamined_segmentations(session: Session) -> list[Instance]:
+    """Segmentations that others made and nobody has looked at."""
+    wanted = select(Instance).where(
+        Instance.sop_class_uid == SEGMENTATION_CLASS, ~Instance.is_own, Instance.is_correction.is_(None)
+    )
+    return list(session.scalars(wanted))
 
 
 def _studies_since(since: datetime) -> Select[str]:

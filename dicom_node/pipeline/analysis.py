@@ -11,6 +11,7 @@ from pydicom import Dataset, dcmread
 
 from dicom_node.errors import JobRejected
 from dicom_node.pipeline.calibration import Choice, load_choice
+from dicom_node.pipeline.corrections import load_correction
 from dicom_node.pipeline.report_files import save_report
 from dicom_node.pipeline.results import Findings, forbidding_sentences, report_from
 from dicom_node.storage.files import write_durably
@@ -137,4 +138,5 @@ def load_tools(task: dict[str, str], folder: Path) -> Tools:
         serial_number=task["serial_number"],
         calibration=load_choice(folder / "calibration.json"),
         element_mm=float(task["element_mm"]),
+        segmenter=load_correction(folder) or ClassicalSegmenter(),
     )

@@ -5,6 +5,7 @@ makes up for what a crash left out.
 """
 
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Protocol
 
 from dicom_node.db.jobs import (
@@ -17,8 +18,10 @@ from dicom_node.db.jobs import (
 )
 from dicom_node.db.models import Job, StudyVersion
 from dicom_node.db.session import Databases, transaction
-from dicom_node.db.studies import StudyArrivals, arrivals, jobs_of_study, versions
+from dicom_node.db.studies import StudyArrivals, arrivals, jobs_of_study, unexamined_segmentations, versions
 from dicom_node.logs import log
+from dicom_node.pipeline.corrections import is_correction
+from dicom_node.settings import Settings
 from dicom_node.storage.completeness import is_due
 from dicom_node.storage.files import new_id
 
@@ -49,20 +52,29 @@ class Dispatcher:
     ``FULL_PASS_EVERY`` all the same.
     """
 
-    def __init__(self, databases: Databases, engine: Engine, quiet_s: float) -> None:
+    def __init__(self, databases: Databases, engine: Engine, settings: Settings) -> None:
         self._databases = databases
         self._engine = engine
-        self._quiet_s = quiet_s
+        self._settings = settings
         self._full_pass_due: datetime | None = None
 
     def __call__(self, now: datetime) -> int:
         """Make one pass at a timezone-aware time; return how many jobs were handed to the engine."""
         is_full = self._full_pass_due is None or now >= self._full_pass_due
-        since = None if is_full else now - timedelta(seconds=self._quiet_s) - LOOK_BACK
-        handed_over = dispatch(self._databases, self._engine, now, self._quiet_s, since)
+        quiet_s = self._settings.quiet_s
+        since = None if is_full else now - timedelta(seconds=quiet_s) - LOOK_BACK
+        examine_segmentations(self._databases, self._settings.hospital_dir)
+        handed_over = dispatch(self._databases, self._engine, now, quiet_s, since)
         if is_full:
             self._full_pass_due = now + FULL_PASS_EVERY
         return handed_over
+
+
+def examine_segmentations(databases: Databases, hospital_dir: Path) -> None:
+    """Find out, once for each Segmentation that others made, whether it corrects ours."""
+    with transaction(databases.hospital) as session:
+        for instance in unexamined_segmentations(session):
+            instance.is_correction = is_correction(hospital_dir / instance.path)
 
 
 def dispatch(databases: Databases, engine: Engine, now: datetime, quiet_s: float, since: datetime | None = None) -> int:
@@ -120,6 +132,7 @@ def _next_version(study: StudyArrivals, now: datetime) -> StudyVersion:
         version=study.last_version + 1,
         instance_count=study.instance_count,
         ct_count=study.ct_count,
+        correction_id=study.correction_id,
         job_id=new_id(),
         created_at=now,
     )

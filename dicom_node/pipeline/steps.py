@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydicom import Dataset
 from sqlalchemy.exc import OperationalError
 
 from deid_rules.profile import Profile
@@ -30,6 +31,7 @@ from dicom_node.jobs.child import run_child
 from dicom_node.jobs.engine import Steps
 from dicom_node.logs import log
 from dicom_node.pipeline.calibration import calibration_of, load_records, save_choice
+from dicom_node.pipeline.corrections import read_correction, save_correction
 from dicom_node.pipeline.deidentification import (
     clean_series,
     quarantine_study,
@@ -92,6 +94,7 @@ class JobSteps:
         uids = UidMapper(self.keys.uid, self.settings.project)
         clean = clean_series(chosen, folder / "clean", subject, self.profile, uids)
         self.identities.record_uids(subject.pseudonym, clean.uid_pairs)
+        self._hand_over_correction(job_id, [header for path, header in headers if path in set(chosen)])
         header = next(header for path, header in headers if path == chosen[0])
         save_choice(
             calibration_of(header, load_records(self.settings.calibration_file), clock.now().date()),
@@ -99,6 +102,19 @@ class JobSteps:
         )
         self._update(job_id, pseudonym=subject.pseudonym, progress=0.05)
         LOG.info("series_deidentified", job_id=job_id, instance_count=clean.instance_count)
+
+    def _hand_over_correction(self, job_id: str, headers: list[Dataset]) -> None:
+        """Give the research side the segmentation a person corrected, where this version has one."""
+        path = self._correction(job_id)
+        if path is not None:
+            save_correction(read_correction(path, headers), self._research(job_id))
+            LOG.info("correction_handed_over", job_id=job_id)
+
+    def _correction(self, job_id: str) -> Path | None:
+        """Return the file of the corrected segmentation that this job's version analyses."""
+        with transaction(self.databases.hospital) as session:
+            number = version_of_job(session, job_id).correction_id
+            return None if number is None else self.settings.hospital_dir / session.get_one(Instance, number).path
 
     def analyse(self, job_id: str) -> None:
         """Analyse the clean series in a child process."""

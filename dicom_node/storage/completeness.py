@@ -13,7 +13,7 @@ def is_due(study: StudyArrivals, now: datetime, quiet_s: float) -> bool:
     """Tell whether a study has news, and arrivals have been quiet long enough.
 
     A study no version covers is news, whatever it holds, so that one that cannot be analysed gets its sentence. Later
-    only CT instances are: reports and segmentations that others add change nothing.
+    CT instances are, and a segmentation of our bones that a person corrected; what others add besides changes nothing.
 
     Parameters
     ----------
@@ -24,5 +24,5 @@ def is_due(study: StudyArrivals, now: datetime, quiet_s: float) -> bool:
     quiet_s
         Seconds without an arrival that make a study complete.
     """
-    has_news = study.ct_count > study.covered_ct or study.last_version == 0
+    has_news = study.ct_count > study.covered_ct or study.last_version == 0 or study.correction_id is not None
     return has_news and now - study.last_arrival >= timedelta(seconds=quiet_s)

@@ -1,13 +1,15 @@
 """Which studies become jobs, when, and that a crash between the rows is made up for."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
+from pydicom import Dataset
+from pydicom.uid import generate_uid
 from sqlalchemy import select
 
 from dicom_node import clock
-from dicom_node.db.models import Job, Result, StudyVersion
+from dicom_node.db.models import SEGMENTATION_CLASS, Instance, Job, Result, StudyVersion
 from dicom_node.db.session import Databases, transaction
 from dicom_node.pipeline.dispatch import FULL_PASS_EVERY, LOOK_BACK, Dispatcher, dispatch
 from dicom_node.settings import Settings
@@ -171,20 +173,48 @@ def test_a_job_whose_workflow_broke_off_is_failed_with_a_sentence(
 
 
 def test_passes_that_look_at_young_studies_only_miss_none(
-    intake: Intake, make_arrival: Callable[..., Arrival], databases: Databases, engine: Engine
+    intake: Intake, make_arrival: Callable[..., Arrival], databases: Databases, engine: Engine, settings: Settings
 ) -> None:
-    dispatcher = Dispatcher(databases, engine, quiet_s=30)
+    dispatcher = Dispatcher(databases, engine, settings.model_copy(update={"quiet_s": 30}))
     assert dispatcher(NOW) == 0
     intake.keep(make_arrival(), NOW)
     assert [dispatcher(NOW + timedelta(seconds=s)) for s in (10, 29, 31, 40)] == [0, 0, 1, 0]
 
 
 def test_a_row_older_than_the_look_back_is_found_by_the_next_full_pass(
-    intake: Intake, make_arrival: Callable[..., Arrival], databases: Databases, engine: Engine
+    intake: Intake, make_arrival: Callable[..., Arrival], databases: Databases, engine: Engine, settings: Settings
 ) -> None:
-    dispatcher = Dispatcher(databases, engine, quiet_s=30)
+    dispatcher = Dispatcher(databases, engine, settings.model_copy(update={"quiet_s": 30}))
     dispatcher(NOW)
     intake.keep(make_arrival(), NOW - LOOK_BACK - timedelta(seconds=60))
     assert dispatcher(NOW + timedelta(seconds=1)) == 0
     assert dispatcher(NOW + FULL_PASS_EVERY) == 1
-    assert Dispatcher(databases, engine, quiet_s=30)(NOW + FULL_PASS_EVERY) == 0
+    assert Dispatcher(databases, engine, settings.model_copy(update={"quiet_s": 30}))(NOW + FULL_PASS_EVERY) == 0
+
+
+def keep_segmentation(
+    intake: Intake, make_arrival: Callable[..., Arrival], study: str, label: str, at: datetime
+) -> None:
+    segment = Dataset()
+    segment.SegmentNumber, segment.SegmentLabel = 1, label
+    changes = {"SOPClassUID": SEGMENTATION_CLASS, "StudyInstanceUID": study, "SegmentSequence": [segment]}
+    intake.keep(make_arrival(**changes), at)
+
+
+def test_a_corrected_segmentation_starts_one_new_version_and_a_foreign_one_none(
+    intake: Intake, make_arrival: Callable[..., Arrival], databases: Databases, engine: Engine, settings: Settings
+) -> None:
+    dispatcher = Dispatcher(databases, engine, settings.model_copy(update={"quiet_s": 1}))
+    study = str(generate_uid())
+    intake.keep(make_arrival(StudyInstanceUID=study), NOW)
+    assert dispatcher(LATER) == 1
+    keep_segmentation(intake, make_arrival, study, "Liver", LATER)
+    assert dispatcher(LATER + timedelta(seconds=5)) == 0
+    keep_segmentation(intake, make_arrival, study, "Left femur", LATER)
+    keep_segmentation(intake, make_arrival, study, "Right femur", LATER + timedelta(seconds=1))
+    assert [dispatcher(LATER + timedelta(seconds=s)) for s in (10, 20, 30)] == [1, 0, 0]
+    with transaction(databases.hospital) as session:
+        first, second = session.scalars(select(StudyVersion).order_by(StudyVersion.version))
+        newest = session.get_one(Instance, second.correction_id)
+        assert first.correction_id is None
+        assert newest.received_at == LATER + timedelta(seconds=1)

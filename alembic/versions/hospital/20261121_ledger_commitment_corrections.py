@@ -1,9 +1,9 @@
-"""who may call from where; association ledger; storage commitment."""
+"""ledger, commitment and corrected segmentations."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "9626b40b37a0"
+revision = "14f6ec578d16"
 down_revision = "d93444d03cca"
 branch_labels = None
 depends_on = None
@@ -45,17 +45,29 @@ def upgrade() -> None:
     with op.batch_alter_table("commitments", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_commitments_state"), ["state"], unique=False)
 
+    with op.batch_alter_table("instances", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("is_correction", sa.Boolean(), nullable=True))
+
     with op.batch_alter_table("peers", schema=None) as batch_op:
         batch_op.add_column(sa.Column("allowed_hosts", sa.String(length=500), server_default="", nullable=False))
         batch_op.add_column(sa.Column("max_associations", sa.Integer(), nullable=True))
         batch_op.add_column(sa.Column("uses_tls", sa.Boolean(), server_default=sa.false(), nullable=False))
 
+    with op.batch_alter_table("study_versions", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("correction_id", sa.String(length=32), nullable=True))
+
 
 def downgrade() -> None:
+    with op.batch_alter_table("study_versions", schema=None) as batch_op:
+        batch_op.drop_column("correction_id")
+
     with op.batch_alter_table("peers", schema=None) as batch_op:
         batch_op.drop_column("uses_tls")
         batch_op.drop_column("max_associations")
         batch_op.drop_column("allowed_hosts")
+
+    with op.batch_alter_table("instances", schema=None) as batch_op:
+        batch_op.drop_column("is_correction")
 
     with op.batch_alter_table("commitments", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_commitments_state"))

@@ -1,0 +1,201 @@
+"""A segmentation that a person corrected and sent back: recognised, read onto its series, and handed over.
+
+A DICOM Segmentation that others made counts as a correction when at least one of its segments is a bone this node
+measures. It replaces the automatic segmentation as a whole: a bone it does not hold is not measured. Who corrected it
+and why stays on the hospital side; the research side gets an array and a checksum.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
+from pydicom.uid import SegmentationStorage
+
+from dicom_node.errors import JobRejected
+from dicom_node.jobs.failure import describe_failure
+from dicom_node.storage.files import write_durably
+from inference.corrected import CorrectedSegmenter
+from inference.labels import STRUCTURES, Structure
+from sr_export.codes import LATERALITIES
+from sr_export.codes import STRUCTURES as STRUCTURE_CODES
+from sr_export.errors import ExportError
+from sr_export.geometry import Grid, grid_from_headers
+
+ARRAY_FILE, FACTS_FILE = "correction.npy", "correction.json"
+MEASURED_REGION = "VOI"
+"""Word in the labels of the node's own volumes of interest; they follow from the bones and are not read back."""
+
+ON_GRID = 0.05
+"""Voxels by which a frame may miss the series' grid: rounding of decimal strings stays far below."""
+
+SIDES = {code.value: side for side, code in LATERALITIES.items()}
+BONES = {code.value: key for key, code in STRUCTURE_CODES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What a segment says it is. ``structure`` is None when it is no bone this node measures."""
+
+    number: int
+    label: str
+    structure: Structure | None
+
+
+def is_correction(path: Path) -> bool:
+    """Tell whether a Segmentation holds a bone this node measures; one that cannot be read does not."""
+    try:
+        header = dcmread(path, stop_before_pixels=True)
+        return any(segment.structure is not None for segment in segments_of(header))
+    except JobRejected:
+        return True  # its job says what is wrong with it
+    except Exception:  # noqa: BLE001 - a broken file fails in any way, and is no correction
+        return False
+
+
+def segments_of(seg: Dataset) -> list[Segment]:
+    """Read what the segments say they are: by code and laterality, or else by the name people read.
+
+    Raises
+    ------
+    JobRejected
+        When a segment's code and its label name different sides.
+    """
+    return [
+        Segment(int(item.SegmentNumber), str(item.get("SegmentLabel", "")), _structure(item))
+        for item in seg.get("SegmentSequence", ())
+    ]
+
+
+def _structure(item: Dataset) -> Structure | None:
+    label = str(item.get("SegmentLabel", "")).strip()
+    if MEASURED_REGION in label:
+        return None
+    named = next((one for one in STRUCTURES if label.lower() in (one.key, one.name.lower(), one.key.lower())), None)
+    coded = _coded(item)
+    if named and coded and named is not coded and named.laterality != coded.laterality:
+        raise JobRejected(
+            f"Segment {int(item.SegmentNumber)} of the corrected segmentation is named {named.name} and coded as "
+            f"{coded.name}; correct it and send it again."
+        )
+    return coded or named
+
+
+def _coded(item: Dataset) -> Structure | None:
+    for code in item.get("SegmentedPropertyTypeCodeSequence", ()):
+        key = BONES.get(str(code.get("CodeValue", "")), "")
+        modifiers = code.get("SegmentedPropertyTypeModifierCodeSequence", ())
+        side = next((SIDES[str(one.CodeValue)] for one in modifiers if str(one.get("CodeValue", "")) in SIDES), "")
+        for one in STRUCTURES:
+            if one.laterality == side and one.key.split("_")[0] == key.split("_")[0]:
+                return one
+    return None
+
+
+def read_correction(path: Path, headers: Sequence[Dataset]) -> CorrectedSegmenter:
+    """Read a Segmentation onto the grid of the series it corrects.
+
+    Parameters
+    ----------
+    path
+        The Segmentation as it was received.
+    headers
+        Headers of the series that will be analysed, in any order.
+
+    Raises
+    ------
+    JobRejected
+        When it cannot be read, belongs to another series or frame of reference, is empty, names a bone twice, or two of
+        its bones share voxels.
+    """
+    grid = _grid(headers)
+    content = path.read_bytes()
+    seg = _open(path)
+    frame = str(seg.get("FrameOfReferenceUID", ""))
+    if grid.frame_of_reference_uid and frame != grid.frame_of_reference_uid:
+        raise JobRejected("The corrected segmentation lies in another frame of reference than the series analysed.")
+    labels = np.zeros(grid.shape, dtype=np.uint8)
+    for segment in segments_of(seg):
+        if segment.structure is not None:
+            _lay(labels, segment.structure, _mask(seg, segment.number, grid))
+    if not labels.any():
+        raise JobRejected("The corrected segmentation holds no voxel of a bone this node measures.")
+    return CorrectedSegmenter(labels, grid.affine_lps, hashlib.sha256(content).hexdigest())
+
+
+def _lay(labels: NDArray[np.uint8], structure: Structure, mask: NDArray[np.bool_]) -> None:
+    if (labels == structure.value).any():
+        raise JobRejected(f"The corrected segmentation holds {structure.name} twice; one segment a bone is expected.")
+    shared = int((labels[mask] > 0).sum())
+    if shared:
+        raise JobRejected(
+            f"In the corrected segmentation {structure.name} shares {shared} voxels with another bone; each voxel "
+            "belongs to one."
+        )
+    labels[mask] = structure.value
+
+
+def _grid(headers: Sequence[Dataset]) -> Grid:
+    """Return the grid of a series, its slices ascending along row x column, as the analysis orders them."""
+    try:
+        rows = np.array(headers[0].ImageOrientationPatient, dtype=float).reshape(2, 3)
+        normal = np.cross(rows[0], rows[1])
+        return grid_from_headers(sorted(headers, key=lambda one: float(np.dot(one.ImagePositionPatient, normal))))
+    except (ExportError, AttributeError, TypeError, ValueError):
+        raise JobRejected("The series analysed has no regular grid a corrected segmentation could lie on.") from None
+
+
+def _open(path: Path) -> Any:
+    try:
+        if dcmread(path, stop_before_pixels=True).SOPClassUID != SegmentationStorage:
+            raise JobRejected("The corrected segmentation is no DICOM Segmentation.")
+        return hd.seg.segread(path)
+    except JobRejected:
+        raise
+    except Exception as error:  # noqa: BLE001 - a broken file fails in any way; its kind is all that may be said
+        raise JobRejected(f"The corrected segmentation cannot be read ({describe_failure(error)}).") from None
+
+
+def _mask(seg: Any, number: int, grid: Grid) -> NDArray[np.bool_]:
+    """Return one segment on the series' grid; its frames may be any of the slices, in any order."""
+    try:
+        found = seg.get_volume(segment_numbers=[number], combine_segments=True, relabel=True, skip_overlap_checks=True)
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise JobRejected(
+            f"Segment {number} of the corrected segmentation is no regular stack of slices ({describe_failure(error)})."
+        ) from None
+    places = np.argwhere(np.asarray(found.array) > 0)
+    to_grid = np.linalg.inv(grid.affine_lps) @ np.asarray(found.affine, dtype=np.float64)
+    at = places @ to_grid[:3, :3].T + to_grid[:3, 3]
+    nearest = np.rint(at).astype(np.int64)
+    inside = ((nearest >= 0) & (nearest < np.array(grid.shape))).all()
+    steps = np.abs(to_grid[:3, :3])
+    same_voxels = np.abs(steps - np.rint(steps)).max() * max(grid.shape) <= ON_GRID and np.rint(steps).sum() == 3
+    if not (inside and same_voxels and np.abs(at - nearest).max(initial=0.0) <= ON_GRID):
+        raise JobRejected("The corrected segmentation does not lie on the slices of the series analysed.")
+    mask = np.zeros(grid.shape, dtype=bool)
+    mask[tuple(nearest.T)] = True
+    return mask
+
+
+def save_correction(correction: CorrectedSegmenter, folder: Path) -> None:
+    """Hand a correction to the research side: labels, place and checksum."""
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / ARRAY_FILE, correction.labels, allow_pickle=False)
+    facts = {"affine_lps": correction.affine_lps.tolist(), "checksum": correction.checksum}
+    write_durably(folder / FACTS_FILE, [json.dumps(facts).encode()])
+
+
+def load_correction(folder: Path) -> CorrectedSegmenter | None:
+    """Return the correction handed over with a job, None when there is none."""
+    if not (folder / FACTS_FILE).exists():
+        return None
+    facts = json.loads((folder / FACTS_FILE).read_text())
+    labels = np.load(folder / ARRAY_FILE, allow_pickle=False)
+    return CorrectedSegmenter(labels, np.array(facts["affine_lps"]), facts["checksum"])
