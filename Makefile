@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SYSTEM_PACKAGES := calculix-ccx orthanc dcmtk dicom3tools postgresql libpixelmed-java libsaxonhe-java default-jre-headless poppler-utils
+SYSTEM_PACKAGES := calculix-ccx orthanc dcmtk dicom3tools postgresql libpixelmed-java libsaxonhe-java default-jre-headless poppler-utils chromium \
+	orthanc-dicomweb $(if $(wildcard /usr/bin/npm),,npm)
 
 .PHONY: help setup system demo run test check verify bench migration format clean
 

@@ -132,8 +132,8 @@ def _add_fe(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     fe.add_argument(
         "--sensitivity",
         action=argparse.BooleanOptionalAction,
-        default=False,
-        help="also with the mask eroded and dilated by one and two voxels",
+        default=None,
+        help="whether to repeat it with the mask eroded and dilated by one and two voxels (default: yes; not microfe)",
     )
     fe.add_argument("--tissue-modulus-mpa", type=float, metavar="MPA", help="modulus of all tissue; microfe only")
     fe.add_argument(

@@ -17,6 +17,8 @@ SILENCED = {
     "uvicorn.access": logging.WARNING,
     "fontTools": logging.ERROR,
     "matplotlib": logging.ERROR,
+    "pyacvd": logging.ERROR,
+    "pyvista": logging.ERROR,
     "numba": logging.ERROR,
     "deid": logging.CRITICAL,
     "dbos": logging.WARNING,

@@ -76,6 +76,9 @@ class Settings(BaseSettings):
         None, description="JSON file of scanner calibration records; none: results are flagged uncalibrated."
     )
     element_mm: float = Field(1.5, gt=0, description="Edge of the finite elements of a femur, mm.")
+    strength_interval: bool = Field(
+        True, description="Compute strengths also for the femur's outline moved by one and two voxels in and out."
+    )
     hospital_database_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in the data folder.")
     identity_database_url: str | None = Field(None, description="SQLAlchemy URL of the identity map.")
     research_database_url: str | None = Field(None, description="SQLAlchemy URL of jobs and results.")

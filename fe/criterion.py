@@ -5,8 +5,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.spatial import cKDTree
 
+from fe.errors import UnsupportedModel
 from fe.voxel.element import strain_matrix
 from fe.voxel.numbering import Numbering
 
@@ -19,22 +21,30 @@ CHUNK = 100_000
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """Principal strains at failure, both positive."""
+
+    tension: float
+    compression: float
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
-    """Where and at which multiple of the applied load a model fails first.
+    """How near to failure a surface is.
 
     Attributes
     ----------
-    load_factor
-        Failure load over applied load.
+    fraction
+        Largest averaged strain over its limit; 1 fails.
     mode
-        Which limit is reached.
-    element
-        Number of the element.
+        Which limit that is.
+    place
+        Number of the place.
     """
 
-    load_factor: float
+    fraction: float
     mode: Mode
-    element: int
+    place: int
 
 
 def centroid_strains(numbering: Numbering, displacement_mm: Doubles, size_mm: tuple[float, float, float]) -> Doubles:
@@ -62,45 +72,48 @@ def principal_strains(strains: Doubles) -> tuple[Doubles, Doubles]:
     return mean + 2 * size * np.cos(angle), mean + 2 * size * np.cos(angle + 2 * np.pi / 3)
 
 
-def ball_average(points_mm: Doubles, values: Doubles, radius_mm: float) -> Doubles:
-    """Return for every point the mean of ``values`` (n, k) over the points within ``radius_mm``, itself included."""
-    pairs = cKDTree(points_mm).query_pairs(radius_mm, output_type="ndarray")
-    total = values.astype(float)
-    count = np.bincount(pairs.ravel(), minlength=len(values)) + 1.0
-    for column in range(values.shape[1]):
-        for here, there in ((0, 1), (1, 0)):
-            total[:, column] += np.bincount(pairs[:, here], values[pairs[:, there], column], minlength=len(values))
-    return total / count[:, None]
-
-
 def risk(largest: Doubles, smallest: Doubles, tension_limit: float, compression_limit: float) -> Doubles:
     """Return the fraction of the failure strain that is reached: 1 fails."""
     return np.maximum(largest / tension_limit, -smallest / compression_limit)
 
 
-def first_failure(
-    points_mm: Doubles,
-    largest: Doubles,
-    smallest: Doubles,
-    radius_mm: float,
-    tension_limit: float,
-    compression_limit: float,
-) -> Failure:
-    """Return the first failure among surface points after averaging.
+def neighbourhoods(points_mm: Doubles, radius_mm: float) -> sparse.csr_array:
+    """Return the (points, points) matrix of ones between points within ``radius_mm``, each with itself included."""
+    pairs = cKDTree(points_mm).query_pairs(radius_mm, output_type="ndarray")
+    here, there = pairs.T
+    alone = np.arange(len(points_mm))
+    rows, columns = np.concatenate((here, there, alone)), np.concatenate((there, here, alone))
+    return sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(points_mm),) * 2).tocsr()
+
+
+def first_failure(strains: Doubles, counts: Bools, neighbours: sparse.csr_array, limits: Limits) -> Failure:
+    """Return how near to failure the surface is, and where.
+
+    1. Principal strains at every place.
+    2. Their means over the places that count within the averaging radius.
+    3. The largest fraction of a limit that a mean reaches at a place that counts.
 
     Parameters
     ----------
-    points_mm : (n, 3) array
-        Centres of the surface elements that count.
-    largest, smallest : (n,) arrays
-        Their principal strains under the applied load.
-    radius_mm
-        Averaging radius.
-    tension_limit, compression_limit
-        Failure strains, both positive.
+    strains : (places, 6) array
+        Engineering strains at the surface.
+    counts : (places,) bool array
+        Where failure counts.
+    neighbours : (places, places) sparse array
+        From ``neighbourhoods``.
+    limits
+        Strains at failure.
+
+    Raises
+    ------
+    UnsupportedModel
+        Nowhere does failure count.
     """
-    averaged = ball_average(points_mm, np.column_stack((largest, smallest)), radius_mm)
-    ratios = averaged * (1 / tension_limit, -1 / compression_limit)
-    element, mode = np.unravel_index(int(np.argmax(ratios)), ratios.shape)
+    if not counts.any():
+        raise UnsupportedModel("No surface is left where failure counts: the bone in view is too short.")
+    principal = np.column_stack(principal_strains(strains)) * counts[:, None]
+    means = (neighbours @ principal)[counts] / (neighbours @ counts.astype(float))[counts, None]
+    fractions = means * (1 / limits.tension, -1 / limits.compression)
+    place, mode = np.unravel_index(int(np.argmax(fractions)), fractions.shape)
     modes: tuple[Mode, Mode] = ("tension", "compression")
-    return Failure(float(1 / ratios[element, mode]), modes[int(mode)], int(element))
+    return Failure(float(fractions[place, mode]), modes[int(mode)], int(np.flatnonzero(counts)[place]))

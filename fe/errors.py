@@ -4,14 +4,26 @@
         BadInput
             BadMask          shape, type or content of a mask cannot be used
                 EmptyMask        no voxel, or no element after resampling
+                TooThin          thinner than the elements, or than the voxels can show
             BadDensity       density is not finite or not a density
             BadSpacing       spacing or element size is not a positive length
+            OutsideVolume    a mesh reaches out of its scan, or lies beside its mask
+            BadMaterial      a label has no material
+            BadLoad          a load or limit is zero, not finite, or out of range
+            NotSpanning      no connected piece of bone reaches from one end face to the other
+            BadModulus       a Young's modulus is not a finite positive number
         LandmarkNotFound     the mask shows no such anatomy
             HeadNotFound     no femoral head
             TrochanterNotFound   no greater trochanter to lie on
+            EndplatesNotFound    no two endplates of one vertebral body
         ModelTooLarge        the model would exceed the memory limit
         NotConverged         the linear solver stopped before its tolerance
+        NoFailure            the load still rose at the end of the loading
         UnsupportedModel     nothing holds the model, or nothing loads it
+        BadMesh              wrong node order, flat or inverted elements, or not closed
+        MissingTool          an optional library is not installed
+        FactorisationFailed  a direct solver could not factorise the stiffness
+        ContactNotFound      no set of contact points keeps the body in balance
 
 None of these is cured by trying again with the same input.
 """
@@ -99,3 +111,51 @@ class NotConverged(FeError):  # noqa: N818 - named after what was found
 
 class UnsupportedModel(FeError):  # noqa: N818 - named after what was found
     """The boundary conditions leave nothing to solve: no support, or no load."""
+
+
+class BadMesh(FeError):  # noqa: N818 - named after what was found
+    """A mesh cannot carry a model: wrong node order, flat or inverted elements, or not closed."""
+
+
+class MissingTool(FeError):  # noqa: N818 - named after what was found
+    """An optional program library that the model needs is not installed; the message says how to install it."""
+
+
+class FactorisationFailed(FeError):  # noqa: N818 - named after what was found
+    """A direct solver could not factorise the stiffness: singular, not finite, or too large for the memory."""
+
+
+class BadModulus(BadInput):
+    """A Young's modulus is not a finite positive number."""
+
+
+class BadMaterial(BadInput):
+    """A label has no material."""
+
+
+class BadLoad(BadInput):
+    """A load, strain or failure limit is zero, not finite, or outside of its range."""
+
+
+class NotSpanning(BadInput):
+    """No connected piece of bone reaches from one end face of the specimen to the other, so it carries no load."""
+
+
+class NoFailure(FeError):  # noqa: N818 - named after what was found
+    """The load still rose at the end of the loading: the model did not fail, so there is no strength."""
+
+
+class EndplatesNotFound(LandmarkNotFound):
+    """The mask does not show the two endplates of one vertebral body."""
+
+
+class TooThin(BadMask):
+    """The bone is thinner than the elements asked for, or than the voxels can show."""
+
+
+class ContactNotFound(FeError):  # noqa: N818 - named after what was found
+    """No set of contact points keeps the body in balance on the ground."""
+
+
+class OutsideVolume(BadInput):
+    """A mesh reaches out of the scan that its moduli come from, or lies beside the bone's mask."""

@@ -1,25 +1,22 @@
-"""The proximal femur as a loaded structure: load cases, supports, and the regions where failure counts.
+"""The proximal femur as a loaded structure: what holds it, how the head is loaded, and where failure counts.
 
-Both cases share one stiffness with the distal end fixed, so one set-up serves all directions:
-
-- stance: a force on the head along the case's direction; the distal end is fixed.
-- fall: the same force on the head pushes the greater trochanter against the ground. The distal end is a rigid block
-  on a hinge at the knee, free to turn about the axis normal to the plane of load and shaft. Three forces hold a hinged
-  bone in balance, so the ground's force follows from the moment about the hinge alone, and the strains are those of
-  the bone with a fixed end under head force and ground force together: the rigid turn adds none. The ground's force is
-  spread evenly over the patch of the trochanter that faces the ground, along the ground's normal (no friction).
+The distal end is held in every case, so one set of unit responses serves all directions (``fe.condensed``). In a fall
+the held end is a rigid block on a hinge at the knee; its turn adds no strain and belongs to the ground
+(``fe.ground``).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from fe.errors import TrochanterNotFound
+from fe.criterion import Limits
+from fe.errors import HeadNotFound
+from fe.femur_body import FemurBody
 from fe.femur_frame import SHAFT_START, FemurFrame
+from fe.ground import TROCHANTER_REACH_MM
 from fe.voxel.grid import DensityGrid
 from fe.voxel.numbering import Numbering
 
@@ -27,55 +24,8 @@ Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class LoadCase:
-    """One direction of the force on the femoral head, by angles in the anatomical frame.
-
-    Attributes
-    ----------
-    name
-        Key of the case, for example ``stance``.
-    kind
-        ``stance``: the angles turn the force away from straight down the shaft. ``fall``: away from straight lateral.
-    frontal_deg
-        Stance: towards lateral. Fall: towards proximal, the adduction of the thigh on the ground.
-    second_deg
-        Towards posterior. Stance: in the sagittal plane. Fall: in the transverse plane, the internal rotation.
-    source
-        Where the angles come from; ``[m assumption]`` where not verified.
-    """
-
-    name: str
-    kind: Literal["stance", "fall"]
-    frontal_deg: float
-    second_deg: float
-    source: str
-
-    def components(self) -> tuple[float, float, float]:
-        """Return the (lateral, anterior, proximal) components of the unit direction."""
-        frontal, second = np.tan(np.radians((self.frontal_deg, self.second_deg)))
-        raw = {"stance": (frontal, -second, -1.0), "fall": (1.0, -second, frontal)}[self.kind]
-        lateral, anterior, proximal = np.array(raw) / np.linalg.norm(raw)
-        return (float(lateral), float(anterior), float(proximal))
-
-
-STANCE = LoadCase(
-    "stance",
-    "stance",
-    frontal_deg=13.0,
-    second_deg=8.0,
-    source="Peak of normal walking measured with instrumented implants: about 13 degrees from medial to lateral and 8 "
-    "degrees from front to back [Bergmann2001; m assumption]",
-)
-SIDEWAYS_FALL = LoadCase(
-    "sideways_fall",
-    "fall",
-    frontal_deg=10.0,
-    second_deg=15.0,
-    source="The usual laboratory fall: 10 degrees of adduction, 15 degrees of internal rotation [Courtney1994, "
-    "Pinilla1996; m assumption]",
-)
-DEFAULT_CASES: tuple[LoadCase, ...] = (STANCE, SIDEWAYS_FALL)
+CT2S_LIMITS = Limits(tension=0.0073, compression=0.0104)
+"""Principal strains at failure [Schileo2008, Altai2019]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +34,24 @@ class FemurSettings:
 
     Attributes
     ----------
-    applied_load_n
-        Force of the linear solution; strengths scale with it and do not depend on it.
     cap_half_angle_deg
-        The load is spread over the head's surface within this angle of the load's line, weighted by its cosine.
+        The load is spread over the head's surface within this angle of the line from the neck through the head,
+        weighted by its cosine.
     cap_exclusion_deg
-        Within this angle, the head's surface does not count for failure.
+        Within this angle of that line, the head's surface does not count for failure.
+    contact_pitch_mm
+        Distance between the patches of the trochanter that meet the ground; larger where the elements are.
     support_depth_mm
-        The trochanter's patch: surface within this depth of the point nearest to the ground.
+        In a fall, the trochanter's surface within this depth of its lowest point ...
     support_exclusion_mm
-        Surface this near to the patch does not count for failure.
+        ... and what lies this near to it does not count for failure.
     distal_excluded_fraction
         The lowest part of the model that does not count for failure (CT2S: a third), as far as it is shaft.
     end_zone_mm
         Height above the distal end that never counts, whatever it is: the held end disturbs the strains there.
     averaging_radius_mm
         Principal strains are averaged over the surface within this radius (CT2S).
-    tension_limit, compression_limit
+    limits
         Principal strains at failure [Schileo2008, Altai2019].
     knee_distance_mm
         From the head's centre down the shaft to the knee's axis: the thigh of an adult.
@@ -108,16 +59,15 @@ class FemurSettings:
         The distal end is held where the bone's section has at least this fraction of its size just above.
     """
 
-    applied_load_n: float = 1000.0
-    cap_half_angle_deg: float = 40.0
-    cap_exclusion_deg: float = 65.0
+    cap_half_angle_deg: float = 60.0
+    cap_exclusion_deg: float = 85.0
+    contact_pitch_mm: float = 2.0
     support_depth_mm: float = 4.0
     support_exclusion_mm: float = 8.0
     distal_excluded_fraction: float = 1 / 3
     end_zone_mm: float = 10.0
     averaging_radius_mm: float = 3.0
-    tension_limit: float = 0.0073
-    compression_limit: float = 0.0104
+    limits: Limits = CT2S_LIMITS
     knee_distance_mm: float = 400.0
     held_area_fraction: float = 0.5
 
@@ -126,169 +76,103 @@ HEAD_REACH = 1.15
 """Surface within this many head radii of the head's centre belongs to the head."""
 
 
-@dataclass(frozen=True, slots=True)
-class FemurSurface:
-    """Nodes and surface elements of a femur in anatomical coordinates.
-
-    Attributes
-    ----------
-    frame
-        The anatomical frame.
-    node_points, element_points : (nodes, 3) and (elements, 3) arrays
-        (lateral, anterior, proximal) coordinates, mm.
-    is_surface_node, is_surface_element : bool arrays
-        True where something outside the bone is next to it.
-    """
-
-    frame: FemurFrame
-    node_points: Doubles
-    element_points: Doubles
-    is_surface_node: Bools
-    is_surface_element: Bools
-
-
-@dataclass(frozen=True, slots=True)
-class CaseLoads:
-    """The forces of one case.
-
-    Attributes
-    ----------
-    force_n : (3, nodes) array
-        LPS components.
-    counts : (elements,) bool array
-        Surface elements where failure counts.
-    support_force_n
-        The ground's force, 0 in stance.
-    """
-
-    force_n: Doubles
-    counts: Bools
-    support_force_n: float
-
-
-def femur_surface(grid: DensityGrid, frame: FemurFrame, numbering: Numbering) -> FemurSurface:
-    """Collect the nodes and elements of a femur in anatomical coordinates."""
-    touching = np.zeros(numbering.node_count, dtype=np.int8)
-    padded = np.pad(grid.is_bone, 1).astype(np.int8)
-    places = numbering.node_places
-    for dz, dy, dx in np.ndindex(2, 2, 2):
-        touching += padded[places[:, 0] + dz, places[:, 1] + dy, places[:, 2] + dx]
-    k, j, i = (index + 1 for index in np.nonzero(grid.is_bone))
-    neighbours = sum(
-        padded[k + dk, j + dj, i + di]
-        for dk, dj, di in ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
-    )
-    return FemurSurface(
-        frame=frame,
-        node_points=frame.coordinates_mm(grid.node_points_mm(places)),
-        element_points=frame.coordinates_mm(grid.points_mm(np.argwhere(grid.is_bone))),
-        is_surface_node=touching < 8,
-        is_surface_element=np.asarray(neighbours < 6),
-    )
-
-
 def held_distal_nodes(grid: DensityGrid, numbering: Numbering, settings: FemurSettings) -> Bools:
-    """Return the (nodes,) mask of the distal end that is held.
+    """Return the (nodes,) mask of the distal end that is held; everything below ``held_end_mm`` is held too."""
+    return np.asarray(grid.node_points_mm(numbering.node_places)[:, 2] <= held_end_mm(grid, settings) + SLACK_MM)
 
-    The end is the lowest layer of elements whose area is at least ``held_area_fraction`` of the largest one in the
-    end zone, so that a ragged mask does not leave the bone on the tip of one element. Everything below is held too.
+
+SLACK_MM = 1e-6
+"""Rounding of heights."""
+
+
+def held_end_mm(grid: DensityGrid, settings: FemurSettings) -> float:
+    """Return the height (LPS z, mm) of the distal end that is held.
+
+    The end is the lower face of the lowest layer of elements whose area is at least ``held_area_fraction`` of the
+    largest one in the end zone, so that a ragged mask does not leave the bone on the tip of one element.
     """
     areas = grid.is_bone.sum(axis=(1, 2))
     lowest = int(np.flatnonzero(areas)[0])
     zone = areas[lowest : lowest + max(1, round(settings.end_zone_mm / grid.element_mm))]
     end = lowest + int(np.argmax(zone >= settings.held_area_fraction * zone.max()))
-    return np.asarray(numbering.node_places[:, 0] <= end)
+    return float(grid.points_mm(np.array([[end - 0.5, 0.0, 0.0]]))[0, 2])
 
 
-def case_loads(surface: FemurSurface, case: LoadCase, settings: FemurSettings) -> CaseLoads:
-    """Return the nodal forces of a case and where its failure counts.
+def head_loads(body: FemurBody, frame: FemurFrame, settings: FemurSettings) -> Doubles:
+    """Return the nodal forces (3, 3, nodes) of unit forces along x, y and z through the head's centre.
+
+    A joint transmits no moment: each unit force is spread over the cap by the cosine of the angle from the neck's line,
+    together with the turning forces that bring its line of action through the head's centre, linear in the distance
+    from the cap's centroid (a distributing coupling, RBE3). The spread does not depend on the direction, so all
+    directions are sums of three columns.
+
+    1. Weights w, adding up to 1; c their centroid seen from the head's centre.
+    2. J = sum of w (|x - c|^2 I - (x - c)(x - c)^T).
+    3. For a unit force d: w (d + omega x (x - c)) with J omega = -c x d.
 
     Raises
     ------
-    TrochanterNotFound
-        The fall has no trochanter to land on, or the ground's force would pull.
+    HeadNotFound
+        No node of the surface lies on the cap.
     """
-    direction = np.array(case.components())
-    weights = _cap_weights(surface, direction, settings.cap_half_angle_deg)
-    share = np.outer(direction, weights) * settings.applied_load_n
-    counts = surface.is_surface_element & ~_near_cap(surface, direction, settings.cap_exclusion_deg)
-    counts &= ~_is_distal(surface, settings)
-    support_force_n = 0.0
-    if case.kind == "fall":
-        patch = _support_patch(surface, direction, settings.support_depth_mm)
-        support_force_n = _support_force(surface, weights, patch, direction, settings)
-        share[:, patch] -= np.outer(direction, np.full(patch.sum(), support_force_n / patch.sum()))
-        counts &= ~_near_patch(surface, patch, settings.support_exclusion_mm)
-    axes = np.array([surface.frame.lateral, surface.frame.anterior, surface.frame.proximal])
-    return CaseLoads(axes.T @ share, counts, support_force_n)
+    offset = body.node_points_mm[body.surface_nodes] - np.array(frame.head_centre_mm)
+    angle = angle_from_cap_deg(offset, frame)
+    on_cap = on_head(offset, frame) & (angle <= settings.cap_half_angle_deg)
+    if on_cap.sum() < LEAST_CAP_NODES:
+        raise HeadNotFound(f"Only {int(on_cap.sum())} nodes lie on the head's cap: the elements are too large.")
+    weights = np.where(on_cap, np.cos(np.radians(angle)), 0.0)
+    weights /= weights.sum()
+    centroid = weights @ offset
+    arm = offset - centroid
+    inertia = weights @ (arm**2).sum(axis=1) * np.eye(3) - (weights[:, None] * arm).T @ arm
+    forces = np.zeros((3, 3, body.node_count))
+    for force, unit in zip(forces, np.eye(3), strict=True):
+        omega = -np.linalg.solve(inertia, np.cross(centroid, unit))
+        force[:, body.surface_nodes] = (weights[:, None] * (unit + np.cross(omega, arm))).T
+    return forces
 
 
-def _angle_from_cap(points: Doubles, direction: Doubles) -> Doubles:
-    """Return the angle (degrees) between points seen from the head's centre and the load's origin."""
-    cosine = -(points @ direction) / np.linalg.norm(points, axis=1)
+LEAST_CAP_NODES = 8
+"""Fewer nodes cannot carry a force through the centre in every direction."""
+
+
+def on_head(offset_mm: Doubles, frame: FemurFrame) -> Bools:
+    """Return which points, seen from the head's centre, belong to the head."""
+    return np.asarray(np.linalg.norm(offset_mm, axis=1) < HEAD_REACH * frame.head_radius_mm)
+
+
+def angle_from_cap_deg(offset_mm: Doubles, frame: FemurFrame) -> Doubles:
+    """Return the angle of points, seen from the head's centre, from the line that leaves the neck through the head."""
+    cosine = -(offset_mm @ np.array(frame.neck_axis)) / np.linalg.norm(offset_mm, axis=1)
     return np.asarray(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
-def _cap_weights(surface: FemurSurface, direction: Doubles, half_angle_deg: float) -> Doubles:
-    """Return each node's share of the head's load; shares add up to 1."""
-    points = surface.node_points
-    angle = _angle_from_cap(points, direction)
-    reach = HEAD_REACH * surface.frame.head_radius_mm
-    loaded = surface.is_surface_node & (np.linalg.norm(points, axis=1) < reach) & (angle <= half_angle_deg)
-    weights = np.where(loaded, np.cos(np.radians(angle)), 0.0)
-    return weights / weights.sum()
+def counting_places(body: FemurBody, frame: FemurFrame, settings: FemurSettings) -> Bools:
+    """Return the (places,) mask of the surface where failure counts in every case: outside of cap and distal end."""
+    offset = body.places_mm - np.array(frame.head_centre_mm)
+    on_cap = on_head(offset, frame) & (angle_from_cap_deg(offset, frame) <= settings.cap_exclusion_deg)
+    return ~on_cap & ~_is_distal(frame.coordinates_mm(body.places_mm)[:, 2], frame, settings)
 
 
-def _near_cap(surface: FemurSurface, direction: Doubles, exclusion_deg: float) -> Bools:
-    points = surface.element_points
-    on_head = np.linalg.norm(points, axis=1) < HEAD_REACH * surface.frame.head_radius_mm
-    return on_head & (_angle_from_cap(points, direction) <= exclusion_deg)
-
-
-def _is_distal(surface: FemurSurface, settings: FemurSettings) -> Bools:
-    """Return the elements too near to the held end: the lowest third, but of a femur cut short never its neck."""
-    height = surface.element_points[:, 2]
+def _is_distal(height: Doubles, frame: FemurFrame, settings: FemurSettings) -> Bools:
+    """Return the places too near to the held end: the lowest third, but of a femur cut short never its neck."""
     low, high = height.min(), height.max()
-    shaft_top = -SHAFT_START * surface.frame.head_radius_mm
+    shaft_top = -SHAFT_START * frame.head_radius_mm
     third = low + settings.distal_excluded_fraction * (high - low)
     return np.asarray(height < max(low + settings.end_zone_mm, min(third, shaft_top)))
 
 
-TROCHANTER_REACH_MM = 30.0
-"""The ground is met within this distance of the trochanter's landmark."""
+def away_from_ground(body: FemurBody, frame: FemurFrame, direction: Doubles, settings: FemurSettings) -> Bools:
+    """Return the (places,) mask of the surface that the ground's pressure does not disturb in a fall.
 
-
-def _support_patch(surface: FemurSurface, direction: Doubles, depth_mm: float) -> Bools:
-    """Return the surface nodes of the trochanter that lie nearest to the ground."""
-    landmark = surface.frame.coordinates_mm(np.array([surface.frame.trochanter_mm]))[0]
-    near = np.linalg.norm(surface.node_points - landmark, axis=1) < TROCHANTER_REACH_MM
-    reach = surface.node_points @ direction
-    candidates = surface.is_surface_node & near
-    if not candidates.any():
-        raise TrochanterNotFound("No surface lies near the greater trochanter's landmark.")
-    return candidates & (reach > reach[candidates].max() - depth_mm)
-
-
-def _support_force(
-    surface: FemurSurface, weights: Doubles, patch: Bools, direction: Doubles, settings: FemurSettings
-) -> float:
-    """Return the ground's force from the balance of moments about the hinge at the knee.
-
-    The hinge passes through the point ``knee_distance_mm`` below the head's centre, normal to load and shaft.
+    The trochanter's surface within ``support_depth_mm`` of its lowest point, and what is near to it, is left out: where
+    a bone touches the ground it is crushed, not broken.
     """
-    knee = np.array([0.0, 0.0, -settings.knee_distance_mm])
-    hinge = np.cross(direction, (0.0, 0.0, 1.0))
-    head_arm = hinge @ np.cross(weights @ surface.node_points - knee, direction)
-    ground_arm = hinge @ np.cross(surface.node_points[patch].mean(axis=0) - knee, direction)
-    ratio = float(head_arm / ground_arm)
-    if not 0 < ratio < np.inf:
-        raise TrochanterNotFound("The ground would have to pull at the trochanter: the landmarks are wrong.")
-    return settings.applied_load_n * ratio
-
-
-def _near_patch(surface: FemurSurface, patch: Bools, distance_mm: float) -> Bools:
-    distance, _ = cKDTree(surface.node_points[patch]).query(surface.element_points, distance_upper_bound=distance_mm)
-    return np.isfinite(distance)
+    near = np.linalg.norm(body.smooth_mm - np.array(frame.trochanter_mm), axis=1) < TROCHANTER_REACH_MM
+    reach = np.where(near, body.smooth_mm @ direction, -np.inf)
+    patch = body.smooth_mm[reach > reach.max() - settings.support_depth_mm]
+    distance, _ = cKDTree(patch).query(body.places_mm, distance_upper_bound=settings.support_exclusion_mm)
+    return ~np.isfinite(distance)
 
 
 SiteRule = Callable[[float, float, float], bool]

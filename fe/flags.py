@@ -38,6 +38,11 @@ FLAG_MEANINGS: dict[str, str] = {
     "islands_dropped": "Parts of the mask not connected with the bone were left out",
     "modulus_limited": "Many elements have a density outside of the range of the modulus law",
     "unusual_neck": "The neck-shaft angle found is outside of the anatomical range",
+    "ragged_end_face": "An end face of the specimen holds much less bone than its other sections",
+    "unusual_endplates": "Tilt, wedge or areas of a vertebra's endplates are outside of the anatomical range",
+    "deformed_vertebra": "The vertebral body's heights differ more than a normal body's: fracture or deformity",
+    "arch_cut": "The mask held a whole vertebra, and the body was cut from it automatically",
+    "sensitivity_incomplete": "A mask eroded or dilated to try the strength's sensitivity has no strength itself",
 }
 
 COARSE_MM = 2.0

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from sr_export.context import check_source, identity_of
+from sr_export.frames import slice_headers
 from sr_export.geometry import grid_from_headers
 from sr_export.inputs import Report
 from sr_export.page import draw_pages
@@ -61,8 +62,8 @@ def build_results(source: Sequence[Dataset], report: Report, previous: Sequence[
     Parameters
     ----------
     source
-        Original headers of the analysed slices, in the order of the masks' slice axis; pixel data are neither
-        needed nor read, and nothing in them is changed.
+        Original headers of the analysed slices, in the order of the masks' slice axis, or the header of a multi-frame
+        instance (see ``sr_export.frames``); pixel data are neither needed nor read, and nothing in them is changed.
     report
         What to say.
     previous
@@ -73,6 +74,7 @@ def build_results(source: Sequence[Dataset], report: Report, previous: Sequence[
     ExportError
         The headers, the geometry or the report do not allow a valid object; see ``sr_export.errors``.
     """
+    source = slice_headers(source)
     check_source(source)
     grid = grid_from_headers(source)
     segs = build_segs(source, grid, report)

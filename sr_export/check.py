@@ -14,7 +14,8 @@ from pydicom.dataset import Dataset
 
 from sr_export.build import ResultSet
 from sr_export.codes import LATERALITIES
-from sr_export.context import BANNER, PATIENT_SEX, PATIENT_STUDY
+from sr_export.context import BANNER, PATIENT_SEX, PATIENT_STUDY, RESEARCH_ONLY
+from sr_export.frames import slice_headers
 from sr_export.geometry import Grid, grid_from_headers
 from sr_export.inputs import Region, Report
 from sr_export.seg import tracking_uid
@@ -46,12 +47,13 @@ def check_results(source: Sequence[Dataset], results: ResultSet, report: Report)
     Parameters
     ----------
     source
-        Original headers in the order of the masks' slice axis.
+        Original headers in the order of the masks' slice axis, or of a multi-frame instance.
     results
         As built, or as read back from files.
     report
         What the objects should say.
     """
+    source = slice_headers(source)
     problems: list[str] = []
     for dataset in results.datasets:
         problems += _identity_problems(dataset, source[0])
@@ -76,8 +78,8 @@ def _identity_problems(dataset: Dataset, source: Dataset) -> Iterator[str]:
 def _common_problems(dataset: Dataset) -> Iterator[str]:
     if dataset.get("ContentQualification") != "RESEARCH":
         yield f"{dataset.Modality}: Content Qualification is not RESEARCH."
-    if not str(dataset.get("SeriesDescription", "")).endswith("RESEARCH ONLY"):
-        yield f"{dataset.Modality}: Series Description does not end RESEARCH ONLY."
+    if not str(dataset.get("SeriesDescription", "")).startswith(RESEARCH_ONLY):
+        yield f"{dataset.Modality}: Series Description does not begin with {RESEARCH_ONLY}."
     if dataset.get("VerificationFlag", "UNVERIFIED") != "UNVERIFIED":
         yield f"{dataset.Modality}: Verification Flag is not UNVERIFIED."
     if dataset.file_meta.MediaStorageSOPInstanceUID != dataset.SOPInstanceUID:
@@ -111,9 +113,9 @@ def _is_scanner(item: Dataset) -> bool:
 
 def _reference_problems(source: Sequence[Dataset], results: ResultSet) -> Iterator[str]:
     """Every reference points into the source, to an object of this job, or to a named predecessor."""
-    known = {str(header.SOPInstanceUID) for header in source}
-    known |= {str(dataset.SOPInstanceUID) for dataset in results.datasets}
-    if len(known) < len(source) + len(results.datasets):
+    instances = {str(header.SOPInstanceUID) for header in source}
+    known = instances | {str(dataset.SOPInstanceUID) for dataset in results.datasets}
+    if len(known) < len(instances) + len(results.datasets):
         yield "Two objects share one SOP Instance UID."
     for dataset in results.datasets:
         unknown = _referenced(dataset) - known
@@ -179,7 +181,7 @@ def _segment_problems(source: Sequence[Dataset], segs: Sequence[Dataset], report
 
 
 def read_segments(seg: Dataset) -> list[Segment]:
-    """Read the segments of a BINARY Segmentation from its frames and functional groups."""
+    """Read the segments of a Segmentation from its frames and functional groups."""
     shared = seg.SharedFunctionalGroupsSequence[0]
     measures = shared.PixelMeasuresSequence[0]
     row_mm, column_mm = (float(value) for value in measures.PixelSpacing)
@@ -208,12 +210,14 @@ def read_segments(seg: Dataset) -> list[Segment]:
 def _frames(seg: Dataset) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.uint8]]]:
     """Yield segment number, position (x, y, z) of the first voxel, and pixels of every frame."""
     pixels = seg.Rows * seg.Columns
-    bits = np.unpackbits(np.frombuffer(seg.PixelData, np.uint8), bitorder="little")
+    values = np.frombuffer(seg.PixelData, np.uint8)
+    if int(seg.BitsAllocated) == 1:
+        values = np.unpackbits(values, bitorder="little")
     shared = seg.SharedFunctionalGroupsSequence[0]
     for index, groups in enumerate(seg.PerFrameFunctionalGroupsSequence):
         identification = groups.get("SegmentIdentificationSequence") or shared.SegmentIdentificationSequence
         place = groups.get("PlanePositionSequence") or shared.PlanePositionSequence
-        frame = bits[index * pixels : (index + 1) * pixels].reshape(seg.Rows, seg.Columns)
+        frame = values[index * pixels : (index + 1) * pixels].reshape(seg.Rows, seg.Columns)
         position = np.array([float(value) for value in place[0].ImagePositionPatient])
         yield int(identification[0].ReferencedSegmentNumber), position, frame
 

@@ -132,6 +132,8 @@ class Concept:
         Statistic, as a modifier beside the name.
     standard
         A public code that says exactly this.
+    mean_of
+        Levels whose regions were averaged, where the number belongs to no single bone.
     """
 
     key: str
@@ -143,6 +145,7 @@ class Concept:
     needs_calibration: bool
     derivation: Code | None = None
     standard: Code | None = None
+    mean_of: tuple[str, ...] = ()
 
 
 CONCEPTS: dict[str, Concept] = {
@@ -161,6 +164,7 @@ CONCEPTS: dict[str, Concept] = {
             (),
             True,
             MEAN,
+            mean_of=("L1", "L2"),
         ),
         Concept(
             "t12_l1_mean_trabecular_vbmd",
@@ -171,6 +175,7 @@ CONCEPTS: dict[str, Concept] = {
             (),
             True,
             MEAN,
+            mean_of=("T12", "L1"),
         ),
         Concept(
             "t12_l2_mean_trabecular_vbmd",
@@ -181,6 +186,7 @@ CONCEPTS: dict[str, Concept] = {
             (),
             True,
             MEAN,
+            mean_of=("T12", "L2"),
         ),
         Concept(
             "integral_vbmd",
@@ -298,6 +304,10 @@ FINDINGS: dict[str, Code] = {
         ("islands_dropped", "ON3029", "Loose parts of the bone left out"),
         ("modulus_limited", "ON3030", "Densities outside the modulus law"),
         ("unusual_neck", "ON3031", "Unusual angle of the femoral neck"),
+        ("ragged_end_face", "ON3032", "Ragged end face of the specimen"),
+        ("unusual_endplates", "ON3033", "Unusual vertebral endplates"),
+        ("arch_cut", "ON3034", "Vertebral body cut from its arch"),
+        ("sensitivity_incomplete", "ON3035", "Sensitivity to the mask incomplete"),
     )
 }
 OTHER_FINDING = Code("ON3000", SCHEME, "Other quality finding")

@@ -17,6 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from sr_export.coded import code_item, scheme_item
 from sr_export.codes import ACQUISITION_EQUIPMENT, PROCESSING_EQUIPMENT
 from sr_export.errors import SourceMismatch
+from sr_export.frames import stand_in_uid
 from sr_export.inputs import Algorithm, Equipment, Report
 from sr_export.text import long_string, short_text
 from sr_export.uids import PLACEHOLDER, uid_of
@@ -102,12 +103,15 @@ REQUIRED: tuple[str, ...] = (
 
 SERIES_NUMBERS: dict[str, int] = {"seg": 9001, "sr": 9002, "sc": 9003, "pdf": 9004, "ko": 9005}
 """A fixed block, so that a rerun never takes the number of a scanner's series."""
+RESEARCH_ONLY = "RESEARCH ONLY"
+"""How every series description begins, and one word follows that tells the series apart: lists of series in
+viewers show 17 to 20 characters and cut the rest."""
 SERIES_DESCRIPTIONS: dict[str, str] = {
-    "seg": "OsteoNode segmentation - RESEARCH ONLY",
-    "sr": "OsteoNode measurements - RESEARCH ONLY",
-    "sc": "OsteoNode report - RESEARCH ONLY",
-    "pdf": "OsteoNode report PDF - RESEARCH ONLY",
-    "ko": "OsteoNode superseded results - RESEARCH ONLY",
+    "seg": f"{RESEARCH_ONLY} bones - segmentation",
+    "sr": f"{RESEARCH_ONLY} values - bone density and strength",
+    "sc": f"{RESEARCH_ONLY} report - bone density and strength",
+    "pdf": f"{RESEARCH_ONLY} PDF - bone density and strength",
+    "ko": f"{RESEARCH_ONLY} superseded - bone density and strength",
 }
 
 IMPLEMENTATION_CLASS_UID = uid_of("implementation class")
@@ -136,7 +140,7 @@ def check_source(source: Sequence[Dataset]) -> None:
     Raises
     ------
     SourceMismatch
-        No headers, a multi-frame one, a required attribute missing, or a disagreement between slices.
+        No headers, a required attribute missing, or a disagreement between slices.
     """
     if not source:
         raise SourceMismatch("No source headers were given; one per slice is needed.")
@@ -144,13 +148,11 @@ def check_source(source: Sequence[Dataset]) -> None:
         missing = sum(1 for header in source if not _has_value(header, keyword))
         if missing:
             raise SourceMismatch(f"{keyword} is missing in {missing} of {len(source)} source headers.")
-    if any(int(header.get("NumberOfFrames") or 1) > 1 for header in source):
-        raise SourceMismatch("The source is a multi-frame instance; single-frame slices are expected.")
     for keyword in SAME_IN_EVERY_SLICE:
         values = {str(header.get(keyword, "")) for header in source}
         if len(values) > 1:
             raise SourceMismatch(f"{keyword} has {len(values)} different values in one source series.")
-    if len({header.SOPInstanceUID for header in source}) < len(source):
+    if len({stand_in_uid(header) for header in source}) < len(source):
         raise SourceMismatch("The same SOP Instance UID occurs more than once in the source.")
 
 

@@ -90,7 +90,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Measurements of one region (TID 1411), or of several bones together when ``region`` is None (TID 1501).
+    """Measurements of one region, or a mean over the regions of several groups when ``region`` is None (TID 1411).
 
     ``structure`` and ``laterality`` repeat the region's, and stand alone for a group without region.
     ``category`` is a key of ``sr_export.codes.CATEGORIES`` or None.

@@ -32,10 +32,11 @@ from sr_export.paper import (
     line_mm,
     pdf_of,
     rgb_of,
+    text_width_mm,
     wrapped,
 )
 from sr_export.sr import calibration_sentence
-from sr_export.sr_groups import rounded
+from sr_export.sr_groups import printed_value
 
 TITLE = "CT bone density and strength"
 PICTURE_HEIGHT_MM = 68.0
@@ -43,6 +44,7 @@ SHRINK = 0.62
 """Pictures share a row as long as they need not be smaller than this part of their full height."""
 PICTURE_GAP_MM = 4.0
 VALUE_X_MM, UNIT_X_MM, INTERVAL_X_MM = 124.0, 126.0, 146.0
+IDENTITY_SIZES_PT = (9.5, 8.5, 7.5, 6.5)
 HALF_MM = (CONTENT_MM - 8.0) / 2
 
 
@@ -124,9 +126,16 @@ def _identity_block(paper: Paper, identity: Identity) -> None:
         for label, value, width_mm in cells:
             top_mm = paper.y_mm + 2 + row * 9.5
             paper.text(x_mm, top_mm, label, 6.8, colour=GREY)
-            paper.text(x_mm, top_mm + 3.3, fitted(value or "-", width_mm - 3, 9.5, "bold"), 9.5, weight="bold")
+            size_pt = _identity_size_pt(value, width_mm - 3)
+            paper.text(x_mm, top_mm + 3.3, fitted(value or "-", width_mm - 3, size_pt, "bold"), size_pt, weight="bold")
             x_mm += width_mm
     paper.y_mm += 24
+
+
+def _identity_size_pt(value: str, width_mm: float) -> float:
+    """Return the largest size at which a part of the identity is not cut, or the smallest there is."""
+    fitting = (size_pt for size_pt in IDENTITY_SIZES_PT if text_width_mm(value, size_pt, "bold") <= width_mm)
+    return next(fitting, IDENTITY_SIZES_PT[-1])
 
 
 def _headline(paper: Paper, report: Report) -> None:
@@ -248,11 +257,6 @@ def _number(paper: Paper, group: Group, measurement: Measurement, *, is_calibrat
     paper.text(UNIT_X_MM, paper.y_mm, unit, 8.5)
     paper.text(INTERVAL_X_MM, paper.y_mm, _interval(measurement), 8.5)
     paper.y_mm += 4.6
-
-
-def printed_value(key: str, value: float) -> str:
-    """Return a value with the decimals of its concept."""
-    return f"{rounded(key, value):.{max(concept(key).decimals, 0)}f}"
 
 
 def _interval(measurement: Measurement) -> str:

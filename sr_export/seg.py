@@ -3,7 +3,7 @@
 The one way in is ``highdicom.Volume`` with the affine of the SOURCE headers: a mask whose slices run against
 the order of the source list cannot land in the wrong place, nor a left bone on the right. Segments of one
 object never overlap and no object reaches the number of frames at which viewers refuse to draw it, so a job
-may give more than one object.
+may give more than one object, each in a series of its own: OHIF 3.13 shows one SEG of a series and hides others.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+from pydicom.uid import CTImageStorage
 
 from sr_export.coded import code_item
 from sr_export.codes import ANATOMICAL_STRUCTURE, FAMILIES, LATERALITIES, UNSPECIFIED_FAMILY, structure_code
 from sr_export.context import TYPE_2, finish
 from sr_export.errors import ContradictoryReport
+from sr_export.frames import frame_number, refer_to_frames, stand_in_uid
 from sr_export.geometry import Grid
 from sr_export.inputs import Algorithm, Region, Report
 from sr_export.text import long_string
@@ -28,9 +31,14 @@ from sr_export.uids import PLACEHOLDER, stamp_uids, uid_of
 MAXIMUM_FRAMES = 399
 """Weasis 4.6 refuses to draw a SEG of more than 400 frames (its issue 680)."""
 
+BITS_IN_A_BYTE = 8
+SERIES_STEP = 10
+"""From the series number of one SEG to that of the job's next."""
+
 GEOMETRY: tuple[str, ...] = (
     "SOPClassUID",
     "SOPInstanceUID",
+    "ReferencedFrameNumber",
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "FrameOfReferenceUID",
@@ -112,14 +120,19 @@ def build_segs(source: Sequence[Dataset], grid: Grid, report: Report) -> tuple[D
     """
     if not grid.frame_of_reference_uid:
         return ()
-    headers = [geometry_header(header) for header in source]
+    headers = [_stand_in(header) for header in source]
+    frames = {stand_in_uid(header): header for header in source if frame_number(header) is not None}
     sheets = _arrange([piece for region in report.regions for piece in _pieces(region, grid)], grid)
     segs = []
     for number, sheet in enumerate(sheets, 1):
         seg = finish(_segmentation(headers, grid, sheet, report, number), source[0], report, "seg")
-        seg.InstanceNumber = number
+        if number > 1:
+            seg.SeriesNumber += SERIES_STEP * (number - 1)
+            seg.SeriesDescription = seg.SeriesDescription.replace("bones", f"bones {number}")
+        if frames:
+            refer_to_frames(seg, frames)
+        stamp_uids([seg], report.job_reference, "seg")
         segs.append(seg)
-    stamp_uids(segs, report.job_reference, "seg")
     return tuple(segs)
 
 
@@ -172,12 +185,12 @@ def _segmentation(headers: Sequence[Dataset], grid: Grid, sheet: Sheet, report: 
     seg = hd.seg.Segmentation(
         source_images=headers[first : last + 1],
         pixel_array=volume,
-        segmentation_type="BINARY",
+        segmentation_type="BINARY" if is_packed_by_the_byte(grid) else "FRACTIONAL",
         segment_descriptions=[_segment(n, piece, report) for n, piece in enumerate(sheet.pieces, 1)],
         series_instance_uid=PLACEHOLDER,
         series_number=1,
         sop_instance_uid=PLACEHOLDER,
-        instance_number=number,
+        instance_number=1,
         manufacturer=report.equipment.manufacturer,
         manufacturer_model_name=report.equipment.model_name,
         software_versions=report.equipment.software_version,
@@ -190,6 +203,16 @@ def _segmentation(headers: Sequence[Dataset], grid: Grid, sheet: Sheet, report: 
     for item in seg.DimensionIndexSequence:
         item.DimensionOrganizationUID = organization
     return seg
+
+
+def is_packed_by_the_byte(grid: Grid) -> bool:
+    """Whether every frame of one bit a pixel begins with a byte of its own.
+
+    Where it does not (matrices that are no multiple of 8 pixels), OHIF 3.13 cuts the frames at bytes and draws the
+    bones sheared beside their place, so such objects have a byte a pixel.
+    """
+    _, rows, columns = grid.shape
+    return rows * columns % BITS_IN_A_BYTE == 0
 
 
 def _segment(number: int, piece: Piece, report: Report) -> Dataset:
@@ -227,6 +250,16 @@ def segmentation_algorithm(report: Report) -> Algorithm:
 def _colour(region: Region) -> tuple[int, int, int]:
     known = COLOURS_RGB.get(f"{region.structure}-{region.laterality}")
     return known or VERTEBRA_COLOURS_RGB[sum(map(ord, region.structure)) % len(VERTEBRA_COLOURS_RGB)]
+
+
+def _stand_in(header: Dataset) -> Dataset:
+    """Return a geometry header that passes for a single-frame instance; its references are mended afterwards."""
+    reduced = geometry_header(header)
+    if frame_number(header) is not None:
+        del reduced.ReferencedFrameNumber
+        reduced[Tag("SOPInstanceUID")] = DataElement("SOPInstanceUID", "UI", stand_in_uid(header))
+        reduced[Tag("SOPClassUID")] = DataElement("SOPClassUID", "UI", CTImageStorage)
+    return reduced
 
 
 def geometry_header(header: Dataset) -> Dataset:

@@ -29,7 +29,7 @@ from sr_export.codes import (
 from sr_export.context import BANNER, device_uid, finish
 from sr_export.inputs import CalibrationStatement, Report
 from sr_export.seg import geometry_header
-from sr_export.sr_groups import finding_items, measurement_group
+from sr_export.sr_groups import finding_items, measurement_groups
 from sr_export.text import ascii_text, long_string
 from sr_export.uids import PLACEHOLDER, stamp_uids
 
@@ -53,9 +53,9 @@ def build_sr(
     headers = [geometry_header(header) for header in source]
     root = _root(headers, report)
     referenced = _referenced_uids(root) or {headers[len(headers) // 2].SOPInstanceUID}
-    evidence = [header for header in headers if header.SOPInstanceUID in referenced]
+    evidence = {header.SOPInstanceUID: header for header in headers if header.SOPInstanceUID in referenced}
     sr = hd.sr.Comprehensive3DSR(
-        evidence=[*evidence, *segs],
+        evidence=[*evidence.values(), *segs],
         content=root,
         series_instance_uid=PLACEHOLDER,
         series_number=1,
@@ -105,8 +105,7 @@ def _root(headers: Sequence[Dataset], report: Report) -> Dataset:
         hd.sr.TextContentItem(SUMMARY, summary_text(report), relationship_type=CONTAINS),
     ]
     if report.groups:
-        groups = [measurement_group(group, headers, report) for group in report.groups]
-        items.append(_container(IMAGING_MEASUREMENTS, groups))
+        items.append(_container(IMAGING_MEASUREMENTS, measurement_groups(headers, report)))
     items.append(_container(QUALITATIVE_EVALUATIONS, _evaluations(report)))
     root.ContentSequence = hd.sr.ContentSequence(items)
     return root

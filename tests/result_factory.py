@@ -1,12 +1,14 @@
 """A small CT series' headers with a complete fake identity, and a report about it; everything asymmetric."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage
+from pydicom.sequence import Sequence
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage
 
 from sr_export.build import ResultSet
 from sr_export.geometry import grid_from_headers
@@ -86,6 +88,37 @@ def make_source(
         for keyword, value in values.items():
             setattr(header, keyword, value)
     return headers
+
+
+def make_enhanced(order: Iterable[int] = range(SLICES)) -> Dataset:
+    """Return the header of one Enhanced CT with the slices of ``make_source``, in another order of frames."""
+    slices = make_source()
+    frames = [slices[index] for index in order]
+    enhanced = Dataset()
+    enhanced.update(slices[0])
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
+        del enhanced[keyword]
+    enhanced.SOPClassUID, enhanced.SOPInstanceUID = EnhancedCTImageStorage, "2.25.77"
+    enhanced.NumberOfFrames = len(frames)
+    enhanced.SharedFunctionalGroupsSequence = Sequence([Dataset()])
+    shared = enhanced.SharedFunctionalGroupsSequence[0]
+    shared.PlaneOrientationSequence = [_only(slices[0], "ImageOrientationPatient")]
+    shared.PixelMeasuresSequence = [_only(slices[0], "PixelSpacing", "SliceThickness")]
+    enhanced.PerFrameFunctionalGroupsSequence = Sequence([_groups_of(frame) for frame in frames])
+    return enhanced
+
+
+def _only(header: Dataset, *keywords: str) -> Dataset:
+    item = Dataset()
+    for keyword in keywords:
+        item[keyword] = header[keyword]
+    return item
+
+
+def _groups_of(frame: Dataset) -> Dataset:
+    groups = Dataset()
+    groups.PlanePositionSequence = [_only(frame, "ImagePositionPatient")]
+    return groups
 
 
 def _box(slices: slice, rows: slice, columns: slice) -> np.ndarray:

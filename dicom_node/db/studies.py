@@ -1,6 +1,6 @@
 """Queries on studies and their versions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Select, case, func, select, true
@@ -61,14 +61,16 @@ def arrivals(session: Session, since: datetime | None = None) -> list[StudyArriv
         .order_by(last.desc())
     )
     fresh = _unused_corrections(session)
-    return [StudyArrivals(*row, fresh.get(row[0])) for row in rows]
+    return [replace(StudyArrivals(*row), correction_id=fresh.get(row[0])) for row in rows]
 
 
 def _unused_corrections(session: Session) -> dict[str, str]:
     """Return study -> its newest corrected segmentation, where no version has used it."""
     used = set(session.scalars(select(StudyVersion.correction_id).where(StudyVersion.correction_id.is_not(None))))
     rows = session.execute(
-        select(Instance.study_instance_uid, Instance.id).where(Instance.is_correction).order_by(Instance.received_at)
+        select(Instance.study_instance_uid, Instance.id)
+        .where(Instance.is_correction.is_(True))
+        .order_by(Instance.received_at)
     )
     newest = {study: number for study, number in rows}  # noqa: C416 - rows are no pairs to dict
     return {study: number for study, number in newest.items() if number not in used}

@@ -16,6 +16,8 @@ from dicom_node.pipeline.report_files import save_report
 from dicom_node.pipeline.results import Findings, forbidding_sentences, report_from
 from dicom_node.storage.files import write_durably
 from fe.errors import FeError
+from fe.femur_sensitivity import femur_sensitivity
+from fe.sensitivity import Sensitivity
 from fe.strength import FemurStrength, femur_strength
 from inference.calibration import rho_ash_mg_per_cm3, rho_qct_mg_per_cm3
 from inference.densitometry import lumbar_mean, measure_density
@@ -45,6 +47,7 @@ class Tools:
     serial_number: str
     calibration: Choice
     element_mm: float
+    with_interval: bool = True
     segmenter: Segmenter = field(default_factory=ClassicalSegmenter)
 
 
@@ -86,7 +89,7 @@ def analyse(instances: Sequence[Dataset], tools: Tools, progress: Progress) -> F
         flags = merged_flags(flags, density_flags)
     except InferenceError as error:
         raise JobRejected(str(error)) from None
-    strengths, strength_flags = _strengths(volume, segmentation.labels, flags, tools, progress)
+    strengths, sensitivities, strength_flags = _strengths(volume, segmentation.labels, flags, tools, progress)
     flags = merged_flags(flags, strength_flags)
     progress(0.9, "pictures")
     return Findings(
@@ -96,38 +99,53 @@ def analyse(instances: Sequence[Dataset], tools: Tools, progress: Progress) -> F
         densities=densities,
         lumbar=lumbar_mean(densities, record, flags),
         strengths=strengths,
+        sensitivities=sensitivities,
         flags=flags,
     )
 
 
 def _strengths(
     volume: Volume, labels: NDArray[np.uint8], flags: Sequence[QualityFlag], tools: Tools, progress: Progress
-) -> tuple[dict[str, FemurStrength], tuple[QualityFlag, ...]]:
+) -> tuple[dict[str, FemurStrength], dict[str, Sensitivity], tuple[QualityFlag, ...]]:
     """Compute the strength of every femur that may be computed; a femur without a model gets a flag."""
     upright, orientation = canonical(volume)
     turned = orientation.apply(labels)
     record, _ = tools.calibration
     wanted = [key for key in FEMURS if (turned == BY_KEY[key].value).any() and not forbids_strength(flags, key)]
     if not wanted:
-        return {}, ()
+        return {}, {}, ()
     rho = rho_qct_mg_per_cm3(upright.hu, record)
-    strengths, raised = {}, []
+
+    def to_ash(rho_qct: NDArray[np.floating]) -> NDArray[np.float64]:
+        return rho_ash_mg_per_cm3(rho_qct, record.material)
+
+    strengths, sensitivities, raised = {}, {}, []
     for number, key in enumerate(wanted):
         start, share = 0.5 + 0.4 * number / len(wanted), 0.4 / len(wanted)
         name = BY_KEY[key].name.lower()
         try:
+            mask = turned == BY_KEY[key].value
             strengths[key] = femur_strength(
                 rho,
-                turned == BY_KEY[key].value,
+                mask,
                 upright.spacing_mm,
                 "R" if BY_KEY[key].laterality == "R" else "L",
-                to_ash=lambda rho: rho_ash_mg_per_cm3(rho, record.material),
+                to_ash=to_ash,
                 element_mm=tools.element_mm,
-                progress=lambda done, doing: progress(start + share * done, f"{name}: {doing}"),  # noqa: B023 - called within this turn
+                progress=lambda done, doing: progress(start + share * done / 2, f"{name}: {doing}"),  # noqa: B023 - called within this turn
             )
+            if tools.with_interval:
+                sensitivities[key] = femur_sensitivity(
+                    strengths[key],
+                    rho,
+                    mask,
+                    upright.spacing_mm,
+                    to_ash=to_ash,
+                    progress=lambda done, doing: progress(start + share * (1 + done) / 2, f"{name}: {doing}"),  # noqa: B023 - as above
+                )
         except FeError as error:
             raised.append(QualityFlag("no_strength", key, f"{BY_KEY[key].name}: no strength. {error}"))
-    return strengths, tuple(raised)
+    return strengths, sensitivities, tuple(raised)
 
 
 def load_tools(task: dict[str, str], folder: Path) -> Tools:
@@ -138,5 +156,6 @@ def load_tools(task: dict[str, str], folder: Path) -> Tools:
         serial_number=task["serial_number"],
         calibration=load_choice(folder / "calibration.json"),
         element_mm=float(task["element_mm"]),
+        with_interval=bool(task["with_interval"]),
         segmenter=load_correction(folder) or ClassicalSegmenter(),
     )

@@ -10,16 +10,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
-from pydicom.uid import SegmentationStorage
 
 from dicom_node.errors import JobRejected
-from dicom_node.jobs.failure import describe_failure
+from dicom_node.pipeline.segmentation_object import open_segmentation, segment_on_grid
 from dicom_node.storage.files import write_durably
 from inference.corrected import CorrectedSegmenter
 from inference.labels import STRUCTURES, Structure
@@ -31,9 +28,6 @@ from sr_export.geometry import Grid, grid_from_headers
 ARRAY_FILE, FACTS_FILE = "correction.npy", "correction.json"
 MEASURED_REGION = "VOI"
 """Word in the labels of the node's own volumes of interest; they follow from the bones and are not read back."""
-
-ON_GRID = 0.05
-"""Voxels by which a frame may miss the series' grid: rounding of decimal strings stays far below."""
 
 SIDES = {code.value: side for side, code in LATERALITIES.items()}
 BONES = {code.value: key for key, code in STRUCTURE_CODES.items()}
@@ -116,14 +110,14 @@ def read_correction(path: Path, headers: Sequence[Dataset]) -> CorrectedSegmente
     """
     grid = _grid(headers)
     content = path.read_bytes()
-    seg = _open(path)
+    seg = open_segmentation(path)
     frame = str(seg.get("FrameOfReferenceUID", ""))
     if grid.frame_of_reference_uid and frame != grid.frame_of_reference_uid:
         raise JobRejected("The corrected segmentation lies in another frame of reference than the series analysed.")
     labels = np.zeros(grid.shape, dtype=np.uint8)
     for segment in segments_of(seg):
         if segment.structure is not None:
-            _lay(labels, segment.structure, _mask(seg, segment.number, grid))
+            _lay(labels, segment.structure, segment_on_grid(seg, segment.number, grid.affine_lps, grid.shape))
     if not labels.any():
         raise JobRejected("The corrected segmentation holds no voxel of a bone this node measures.")
     return CorrectedSegmenter(labels, grid.affine_lps, hashlib.sha256(content).hexdigest())
@@ -149,39 +143,6 @@ def _grid(headers: Sequence[Dataset]) -> Grid:
         return grid_from_headers(sorted(headers, key=lambda one: float(np.dot(one.ImagePositionPatient, normal))))
     except (ExportError, AttributeError, TypeError, ValueError):
         raise JobRejected("The series analysed has no regular grid a corrected segmentation could lie on.") from None
-
-
-def _open(path: Path) -> Any:
-    try:
-        if dcmread(path, stop_before_pixels=True).SOPClassUID != SegmentationStorage:
-            raise JobRejected("The corrected segmentation is no DICOM Segmentation.")
-        return hd.seg.segread(path)
-    except JobRejected:
-        raise
-    except Exception as error:  # noqa: BLE001 - a broken file fails in any way; its kind is all that may be said
-        raise JobRejected(f"The corrected segmentation cannot be read ({describe_failure(error)}).") from None
-
-
-def _mask(seg: Any, number: int, grid: Grid) -> NDArray[np.bool_]:
-    """Return one segment on the series' grid; its frames may be any of the slices, in any order."""
-    try:
-        found = seg.get_volume(segment_numbers=[number], combine_segments=True, relabel=True, skip_overlap_checks=True)
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise JobRejected(
-            f"Segment {number} of the corrected segmentation is no regular stack of slices ({describe_failure(error)})."
-        ) from None
-    places = np.argwhere(np.asarray(found.array) > 0)
-    to_grid = np.linalg.inv(grid.affine_lps) @ np.asarray(found.affine, dtype=np.float64)
-    at = places @ to_grid[:3, :3].T + to_grid[:3, 3]
-    nearest = np.rint(at).astype(np.int64)
-    inside = ((nearest >= 0) & (nearest < np.array(grid.shape))).all()
-    steps = np.abs(to_grid[:3, :3])
-    same_voxels = np.abs(steps - np.rint(steps)).max() * max(grid.shape) <= ON_GRID and np.rint(steps).sum() == 3
-    if not (inside and same_voxels and np.abs(at - nearest).max(initial=0.0) <= ON_GRID):
-        raise JobRejected("The corrected segmentation does not lie on the slices of the series analysed.")
-    mask = np.zeros(grid.shape, dtype=bool)
-    mask[tuple(nearest.T)] = True
-    return mask
 
 
 def save_correction(correction: CorrectedSegmenter, folder: Path) -> None:

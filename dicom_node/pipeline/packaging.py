@@ -21,6 +21,7 @@ from dicom_node.pipeline.validators import validate
 from dicom_node.storage.files import sync_folder, write_durably
 from sr_export import ResultSet, build_results, check_results
 from sr_export.errors import ExportError
+from sr_export.frames import slice_headers
 from sr_export.geometry import grid_from_headers
 
 GRID_TOLERANCE_MM = 0.01
@@ -45,7 +46,7 @@ def package(
     Parameters
     ----------
     sources
-        Original instances of the analysed series, in slice order.
+        Original instances of the analysed series, in slice order; a multi-frame one counts once.
     report_folder
         What ``save_report`` wrote.
     output
@@ -62,7 +63,7 @@ def package(
         When an object does not pass our own checks or an installed validator.
     """
     progress(0.0, "building the result objects")
-    headers = [dcmread(path, stop_before_pixels=True) for path in sources]
+    headers = slice_headers([dcmread(path, stop_before_pixels=True) for path in dict.fromkeys(sources)])
     report = load_report(report_folder)
     _check_slices(headers, report_folder)
     try:

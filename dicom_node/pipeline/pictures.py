@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dicom_node.pipeline.cases import CASE_NAMES
 from inference.labels import BY_KEY, STRUCTURES, VERTEBRAE
 from inference.volume import canonical
 from sr_export.figures import Layer, draw_regions, draw_strain
@@ -50,18 +49,20 @@ def _strain_pictures(findings: "Findings") -> Iterator[Picture]:
     for key, strength in findings.strengths.items():
         structure = BY_KEY[key]
         to_index = np.linalg.inv(strength.affine_mm)
-        for case in strength.cases:
-            name = CASE_NAMES[case.name]
+        for kind in ("stance", "fall"):
+            case = strength.weakest(kind)
+            if case is None:
+                continue
             slice_index, row, column = (to_index @ (*case.failure_point_mm, 1.0))[:3]
             yield Picture(
-                f"{key}_{name}",
-                f"{structure.name}, {name}: {round(case.failure_load_n, -1):.0f} N",
+                f"{key}_{kind}",
+                f"{structure.name}, weakest {kind}: {round(case.failure_load_n, -1):.0f} N",
                 f"Front surface, strain over its limit at failure; fails in {case.mode} at the {case.failure_site}.",
                 draw_strain(
                     strength.risk[case.name],
-                    (strength.element_mm,) * 3,
+                    (strength.facts.element_mm,) * 3,
                     (slice_index, row, column),
                     structure.laterality,
-                    name,
+                    kind,
                 ),
             )

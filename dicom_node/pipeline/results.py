@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from dicom_node import __version__
-from dicom_node.pipeline.cases import CASE_CONCEPTS, CASE_NAMES
 from dicom_node.pipeline.pictures import pictures_of
+from fe.load_cases import Kind
+from fe.sensitivity import Sensitivity
 from fe.strength import FemurStrength
 from inference.calibration import CalibrationRecord
 from inference.densitometry import Density, LumbarMean
@@ -28,14 +29,16 @@ from sr_export.inputs import (
 if TYPE_CHECKING:
     from dicom_node.pipeline.analysis import Tools
 
+KINDS: tuple[Kind, ...] = ("stance", "fall")
 SEGMENTATION, DENSITOMETRY, STRENGTH = "segmentation", "densitometry", "femur_strength"
 DENSITOMETRY_VERSION = "1"
-STRENGTH_VERSION = "1"
+STRENGTH_VERSION = "2"
 
 LIMITS = (
     "Research use only; not verified by a physician; not for diagnosis or treatment.",
     "Volumetric density from CT is not the areal density of DXA; WHO T-scores do not apply (ISCD).",
-    "Strength is a linear finite-element estimate from one stance and one sideways fall; other loads are not covered.",
+    "Strength is a linear finite-element estimate over tables of stances and falls; other loads are not covered.",
+    "The interval of a strength is that of the bone's outline moved by one voxel in or out; it holds no other error.",
 )
 
 
@@ -49,6 +52,7 @@ class Findings:
     densities: tuple[Density, ...]
     lumbar: LumbarMean | None
     strengths: dict[str, FemurStrength]
+    sensitivities: dict[str, Sensitivity]
     flags: tuple[QualityFlag, ...]
 
 
@@ -89,7 +93,7 @@ def headline(findings: Findings) -> str:
         if singles:
             said.append(f"Trabecular vBMD: {', '.join(singles)} mg/cm3{uncalibrated}; no L1-L2 mean.")
     for key, strength in findings.strengths.items():
-        loads = ", ".join(f"{CASE_NAMES[case.name]} {round(case.failure_load_n, -1):.0f} N" for case in strength.cases)
+        loads = ", ".join(range_of(strength, kind) for kind in KINDS if strength.of_kind(kind))
         short = ", tending high: little shaft in view" if any(f.code == "short_shaft" for f in strength.flags) else ""
         said.append(f"{BY_KEY[key].name} strength: {loads}{uncalibrated}{short}.")
     refused = [
@@ -103,6 +107,20 @@ def headline(findings: Findings) -> str:
         general = [flag for flag in findings.flags if flag.subject == STUDY]
         said = [f"No density and no strength is reported. {forbidding_sentences(general)}".strip()]
     return " ".join(said)
+
+
+def range_of(strength: FemurStrength, kind: Kind) -> str:
+    """Say the weakest and the strongest direction of a kind: ``fall 2660 to 4270 N in 28 directions``."""
+    weakest, strongest = (round(one, -1) for one in extremes_n(strength, kind))
+    loads = f"{weakest:.0f} N" if weakest == strongest else f"{weakest:.0f} to {strongest:.0f} N"
+    count = len(strength.of_kind(kind))
+    return f"{kind} {loads}" + (f" in {count} directions" if count > 1 else "")
+
+
+def extremes_n(strength: FemurStrength, kind: Kind) -> tuple[float, float]:
+    """Return the smallest and the largest strength over the directions of a kind, N."""
+    loads = [case.failure_load_n for case in strength.of_kind(kind)]
+    return min(loads), max(loads)
 
 
 def forbidding_sentences(flags: Sequence[QualityFlag]) -> str:
@@ -155,7 +173,7 @@ def _groups(findings: Findings) -> Iterator[Group]:
     for key in FEMURS:
         region = _bone(findings, key)
         if key in findings.strengths:
-            yield _strength_group(region, findings.strengths[key])
+            yield _strength_group(region, findings.strengths[key], findings.sensitivities.get(key))
         yield from (_femur_density_group(region, one) for one in findings.densities if one.structure == key)
 
 
@@ -201,17 +219,32 @@ def _femur_density_group(region: Region, density: Density) -> Group:
     )
 
 
-def _strength_group(region: Region, strength: FemurStrength) -> Group:
+def _strength_group(region: Region, strength: FemurStrength, sensitivity: Sensitivity | None) -> Group:
+    flags = (*strength.flags, *(sensitivity.flags if sensitivity is not None else ()))
     return Group(
         key=region.key,
         name=f"{region.name} strength",
         structure="femur",
         laterality=region.laterality,
         algorithm=STRENGTH,
-        measurements=tuple(Measurement(CASE_CONCEPTS[case.name], case.failure_load_n) for case in strength.cases),
+        measurements=tuple(
+            Measurement(f"femur_strength_{kind}_{end}", load_n, *_interval_n(sensitivity, f"{kind}_{end}"))
+            for kind in KINDS
+            if strength.of_kind(kind)
+            for end, load_n in zip(("minimum", "maximum"), extremes_n(strength, kind), strict=True)
+        ),
         region=region,
-        findings=tuple(Finding(flag.code, region.key, flag.sentence) for flag in strength.flags),
+        findings=tuple(Finding(flag.code, region.key, flag.sentence) for flag in flags),
     )
+
+
+def _interval_n(sensitivity: Sensitivity | None, name: str) -> tuple[float, float] | tuple[None, None]:
+    """Return the smallest and largest strength with the outline moved by one voxel; none where one has no answer."""
+    if sensitivity is None:
+        return None, None
+    near = [step.strengths_n.get(name) for step in sensitivity.steps if abs(step.step_voxels) <= 1]
+    known = [load for load in near if load is not None]
+    return (min(known), max(known)) if len(known) == len(near) else (None, None)
 
 
 def _vbmd(concept: str, density: Density) -> Measurement:
@@ -278,18 +311,19 @@ def _technical(volume: Volume) -> Iterator[tuple[str, str]]:
 
 def _computation(findings: Findings) -> dict[str, Any]:
     """Figures a scientist asks for: elements, residuals, reactions, modulus range."""
-    return {key: _summary(strength) for key, strength in findings.strengths.items()}
+    found: dict[str, Any] = {}
+    for key, strength in findings.strengths.items():
+        found[key] = _summary(strength)
+        if key in findings.sensitivities:
+            found[key]["sensitivity"] = [asdict(step) for step in findings.sensitivities[key].steps]
+    return found
 
 
 def _summary(strength: FemurStrength) -> dict[str, Any]:
-    low, high = strength.youngs_modulus_range_mpa
     return {
-        "element_count": strength.element_count,
-        "degrees_of_freedom": strength.dof,
-        "element_mm": strength.element_mm,
-        "dropped_elements": strength.dropped_elements,
-        "youngs_modulus_minimum_mpa": low,
-        "youngs_modulus_maximum_mpa": high,
+        **asdict(strength.facts),
+        "discretisation": strength.discretisation,
+        "unit_responses": strength.column_count,
         "frame": asdict(strength.frame),
         "cases": [asdict(case) for case in strength.cases],
     }

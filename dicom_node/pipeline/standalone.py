@@ -76,6 +76,7 @@ def _analyse(folder: Path, output: Path, scratch: Path, settings: Settings, now:
         serial_number=settings.ae_title,
         calibration=calibration_of(header, load_records(settings.calibration_file), now.date()),
         element_mm=settings.element_mm,
+        with_interval=settings.strength_interval,
     )
     analyse_folder(scratch / "clean", output / "report", tools, lambda done, stage: say(0.05 + 0.75 * done, stage))
     back = {pair.clean_uid: pair.original_uid for pair in clean.uid_pairs}

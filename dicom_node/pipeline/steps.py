@@ -128,6 +128,7 @@ class JobSteps:
                 "created": job.created_at.isoformat(),
                 "serial_number": self.settings.ae_title,
                 "element_mm": self.settings.element_mm,
+                "with_interval": self.settings.strength_interval,
             },
             span=(0.05, 0.9),
         )

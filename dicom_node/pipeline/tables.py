@@ -6,7 +6,7 @@ from rich.table import Table
 
 from sr_export.codes import PRINTED_UNITS, concept
 from sr_export.inputs import Measurement, Report
-from sr_export.page import printed_value
+from sr_export.sr_groups import printed_value
 
 
 def stage_bar(console: Console) -> Progress:

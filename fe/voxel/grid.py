@@ -80,6 +80,7 @@ def density_grid(
     mask: NDArray[np.bool_],
     spacing_mm: tuple[float, float, float],
     element_mm: float,
+    lattice_mm: tuple[float, float, float] | None = None,
 ) -> DensityGrid:
     """Resample a density volume inside a mask to cubic elements and keep the largest component.
 
@@ -93,6 +94,9 @@ def density_grid(
         Voxel spacing along (slice, row, column).
     element_mm
         Edge of the elements.
+    lattice_mm
+        LPS place (x, y, z) of the centre of some element: two masks with the same lattice get the same elements where
+        they overlap. The elements are centred on the mask's extent when left out.
 
     Raises
     ------
@@ -101,9 +105,13 @@ def density_grid(
     """
     _check(rho_qct_mg_per_cm3, mask, spacing_mm, element_mm)
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    spans = [
+        _axis_span(extent, spacing, element_mm, None if lattice_mm is None else lattice_mm[2 - axis])
+        for axis, (extent, spacing) in enumerate(zip(box, spacing_mm, strict=True))
+    ]
     weights = [
-        _axis_weights(extent.start, extent.stop, size, spacing, element_mm)
-        for extent, size, spacing in zip(box, mask.shape, spacing_mm, strict=True)
+        _axis_weights(extent, size, spacing, element_mm, span)
+        for extent, size, spacing, span in zip(box, mask.shape, spacing_mm, spans, strict=True)
     ]
     inner = tuple(slice(max(e.start - 1, 0), e.stop + 1) for e in box)
     bone = mask[inner].astype(np.float64)
@@ -112,7 +120,7 @@ def density_grid(
     is_bone, islands, dropped = _largest_component(filled >= FILLED_FRACTION - ROUNDING)
     rho = np.zeros_like(filled)
     rho[is_bone] = weighted[is_bone] / filled[is_bone]
-    return DensityGrid(is_bone, rho, element_mm, _affine(box, spacing_mm, element_mm), islands, dropped)
+    return DensityGrid(is_bone, rho, element_mm, _affine(spans, element_mm), islands, dropped)
 
 
 def _check(
@@ -141,22 +149,40 @@ def _check(
         )
 
 
-def _axis_weights(start: int, stop: int, size: int, spacing_mm: float, element_mm: float) -> NDArray[np.float64]:
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Elements along one axis: how many, and where the first one begins, in mm from the first voxel's centre."""
+
+    count: int
+    begin_mm: float
+
+
+def _axis_span(extent: slice, spacing_mm: float, element_mm: float, lattice_mm: float | None) -> _Span:
+    """Return the elements that cover an extent of voxels: centred on it, or on a lattice with an element's centre."""
+    if lattice_mm is None:
+        count = element_count_along(extent.stop - extent.start, spacing_mm, element_mm)
+        return _Span(count, (extent.start + extent.stop - 1) / 2 * spacing_mm - count * element_mm / 2)
+    edge_mm = lattice_mm - element_mm / 2
+    low = ((extent.start - 0.5) * spacing_mm - edge_mm) / element_mm
+    high = ((extent.stop - 0.5) * spacing_mm - edge_mm) / element_mm
+    first, last = int(np.floor(low + COUNT_SLACK)), int(np.ceil(high - COUNT_SLACK))
+    return _Span(last - first, edge_mm + first * element_mm)
+
+
+def _axis_weights(extent: slice, size: int, spacing_mm: float, element_mm: float, span: _Span) -> NDArray[np.float64]:
     """Return the (elements, voxels) weights that average the linear interpolant over every element of one axis.
 
-    The elements are centred on the mask's extent ``start .. stop``; columns are the voxels ``start - 1 .. stop`` that
-    exist. Beyond the outermost centres of the volume the value stays constant, beyond its edge it is nothing.
+    Columns are the voxels ``start - 1 .. stop`` of the extent that exist. Beyond the outermost centres of the volume
+    the value stays constant, beyond its edge it is nothing.
     """
-    first, last = max(start - 1, 0), min(stop, size - 1)
-    count = element_count_along(stop - start, spacing_mm, element_mm)
+    first, last = max(extent.start - 1, 0), min(extent.stop, size - 1)
     step = element_mm / spacing_mm
     samples = SAMPLES_PER_LENGTH * int(np.ceil(max(step, 1.0)))
-    origin = (start + stop - 1 - count * step) / 2
-    at = origin + (np.arange(count * samples) + 0.5) * (step / samples)
+    at = span.begin_mm / spacing_mm + (np.arange(span.count * samples) + 0.5) * (step / samples)
     inside = (at > -0.5) & (at < size - 0.5)
     distance = np.abs(np.clip(at, first, last)[:, None] - np.arange(first, last + 1))
     hats = np.maximum(1 - distance, 0) * inside[:, None]
-    return np.asarray(hats.reshape(count, samples, -1).mean(axis=1))
+    return np.asarray(hats.reshape(span.count, samples, -1).mean(axis=1))
 
 
 def element_count_along(voxels: int, spacing_mm: float, element_mm: float) -> int:
@@ -180,15 +206,11 @@ def _largest_component(is_bone: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], i
     return labels == 1 + int(np.argmax(sizes)), count - 1, int(sizes.sum() - sizes.max())
 
 
-def _affine(
-    box: tuple[slice, slice, slice], spacing_mm: tuple[float, float, float], element_mm: float
-) -> NDArray[np.float64]:
+def _affine(spans: list[_Span], element_mm: float) -> NDArray[np.float64]:
     """Return the matrix from element index (slice, row, column) to LPS mm (x, y, z)."""
     affine = np.zeros((4, 4))
     affine[3, 3] = 1
-    for axis, (extent, spacing) in enumerate(zip(box, spacing_mm, strict=True)):
-        count = element_count_along(extent.stop - extent.start, spacing, element_mm)
-        centre_mm = (extent.start + extent.stop - 1) / 2 * spacing
+    for axis, span in enumerate(spans):
         affine[2 - axis, axis] = element_mm
-        affine[2 - axis, 3] = centre_mm - (count - 1) / 2 * element_mm
+        affine[2 - axis, 3] = span.begin_mm + element_mm / 2
     return affine

@@ -1,139 +1,176 @@
-"""The compiled inner loops: everything that runs once per element or node and iteration.
+"""The compiled product with the stiffness, and the steps that follow it while its result is still in the cache.
 
 Compiled by numba on first use and cached on disk. Vectors are (3, nodes) arrays, one row per component of
 (x, y, z). Elements come as *runs*: neighbours along x, whose nodes have consecutive numbers, so that no
-connectivity is stored and loads are contiguous. Sums over elements go slab by slab in two colours: no two
-threads ever touch one node, and the result does not depend on the number of threads.
+connectivity is stored and loads are contiguous. Several runs fill one buffer, a lane per node: lane ``l`` holds the
+element between the nodes of lanes ``l`` and ``l + 1``, and the last lane of a run an element of no stiffness.
+
+Sums over elements go slab by slab in two colours: no two threads ever touch one node, and no result depends on the
+number of threads. The layer of nodes between two slabs is complete when the slab of the second colour is done.
 """
 
 import numpy as np
 from numba import njit
 
-LANES = 256
-"""Elements transformed together: the buffer stays in the first two cache levels, and loops are long enough for
-the compiler to fill vector registers (measured: 64 lanes 50, 128 lanes 64, 256 lanes 69 million elements/s)."""
+LANES = 128
+"""Nodes per row of a buffer: its 37 rows stay in the first two cache levels, and loops are long enough to fill
+vector registers (measured, million elements/s without the copies: 64 lanes 136, 128 lanes 249, 256 lanes 258)."""
+
+STRIDE = LANES + 16
+"""Numbers from one row of a buffer to the next. Buffers are flat and their rows at fixed distances: only so does the
+compiler know that they do not overlap."""
 
 FAST = {"contract", "nsz", "reassoc", "arcp"}
 """Allowed liberties of arithmetic; NaN and infinity keep their meaning, so divergence is seen."""
 
 
 @njit(fastmath=FAST, error_model="numpy", cache=True)
-def _load(x, n, plus, minus):  # type: ignore[no-untyped-def]
-    """First butterfly (along x) of n neighbouring elements, straight from the node row ``x``."""
-    for lane in range(n):
-        a = x[lane]
-        b = x[lane + 1]
-        plus[lane] = a + b
-        minus[lane] = a - b
-
-
-@njit(fastmath=FAST, error_model="numpy", cache=True)
-def _add(y, n, plus, minus):  # type: ignore[no-untyped-def]
-    """Last butterfly (along x), added to the node row ``y``; neighbours share a node."""
-    carry = plus[0] - plus[0]
-    for lane in range(n):
-        a = plus[lane]
-        b = minus[lane]
-        y[lane] += carry + a + b
-        carry = a - b
-    y[n] += carry
-
-
-@njit(fastmath=FAST, error_model="numpy", cache=True)
-def _butterfly(t0, t1, t2, t3):  # type: ignore[no-untyped-def]
-    """Butterflies along y and z of one component and x parity, in place."""
-    for lane in range(t0.shape[0]):
-        a = t0[lane] + t1[lane]
-        b = t0[lane] - t1[lane]
-        c = t2[lane] + t3[lane]
-        d = t2[lane] - t3[lane]
-        t0[lane] = a + c
-        t1[lane] = b + d
-        t2[lane] = a - c
-        t3[lane] = b - d
-
-
-@njit(fastmath=FAST, error_model="numpy", cache=True)
-def _multiply(modulus, t0, t1, t2, block):  # type: ignore[no-untyped-def]
-    """Multiply the three coupled parities by the modulus and their 3 x 3 block, in place."""
-    m0, m1, m2 = block[0], block[1], block[2]
-    m3, m4, m5 = block[3], block[4], block[5]
-    m6, m7, m8 = block[6], block[7], block[8]
-    for lane in range(t0.shape[0]):
-        a = modulus[lane] * t0[lane]
-        b = modulus[lane] * t1[lane]
-        c = modulus[lane] * t2[lane]
-        t0[lane] = m0 * a + m1 * b + m2 * c
-        t1[lane] = m3 * a + m4 * b + m5 * c
-        t2[lane] = m6 * a + m7 * b + m8 * c
-
-
-@njit(fastmath=FAST, error_model="numpy", cache=True)
-def _load_batch(run, done, stop, run_nodes, run_first, modulus, x, buffer, lanes):  # type: ignore[no-untyped-def]
+def _load(run, done, stop, run_nodes, run_first, modulus, x, nodes, lanes):  # type: ignore[no-untyped-def]
     """Fill the buffer from element ``done`` of ``run`` on; return the run and the element to go on with."""
     lane = 0
-    while run < stop and lane < lanes.shape[0]:
+    while run < stop and lane < LANES - 1:
+        rest = run_first[run + 1] - run_first[run] - done
+        n = min(LANES - 1 - lane, rest)
         first = run_first[run] + done
-        n = min(lanes.shape[0] - lane, run_first[run + 1] - first)
-        lanes[lane : lane + n] = modulus[first : first + n]
+        source, target = modulus[first : first + n], lanes[lane : lane + n]
+        for i in range(n):
+            target[i] = source[i]
+        lanes[lane + n] = 0
         for row in range(4):
-            node = run_nodes[run, row] + done
+            first = run_nodes[run, row] + done
             for c in range(3):
-                plus = buffer[c, 2 * row, lane : lane + n]
-                minus = buffer[c, 2 * row + 1, lane : lane + n]
-                _load(x[c, node : node + n + 1], n, plus, minus)
-        lane += n
+                place = (4 * c + row) * STRIDE + lane
+                source, target = x[c, first : first + n + 1], nodes[place : place + n + 1]
+                for i in range(n + 1):
+                    target[i] = source[i]
+        lane += n + 1
         done += n
-        if first + n == run_first[run + 1]:
-            run += 1
-            done = 0
+        if n == rest:
+            run, done = run + 1, 0
+    lanes[lane:] = 0
     return run, done
 
 
 @njit(fastmath=FAST, error_model="numpy", cache=True)
-def _add_batch(run, done, stop, run_nodes, run_first, y, buffer):  # type: ignore[no-untyped-def]
-    """Add the buffer to the nodes of the elements that filled it, in the same order."""
+def _add(run, done, stop, run_nodes, run_first, y, shares):  # type: ignore[no-untyped-def]
+    """Add to the nodes that filled the buffer, in the same order, the shares of the elements on both sides."""
     lane = 0
-    while run < stop and lane < buffer.shape[2]:
-        first = run_first[run] + done
-        n = min(buffer.shape[2] - lane, run_first[run + 1] - first)
+    while run < stop and lane < LANES - 1:
+        rest = run_first[run + 1] - run_first[run] - done
+        n = min(LANES - 1 - lane, rest)
         for row in range(4):
-            node = run_nodes[run, row] + done
+            first = run_nodes[run, row] + done
             for c in range(3):
-                plus = buffer[c, 2 * row, lane : lane + n]
-                minus = buffer[c, 2 * row + 1, lane : lane + n]
-                _add(y[c, node : node + n + 1], n, plus, minus)
-        lane += n
+                place = (4 * c + row) * STRIDE + lane
+                source, target = shares[place : place + 12 * STRIDE + n + 2], y[c, first : first + n + 1]
+                for i in range(n + 1):
+                    target[i] += source[i + 1] + source[i + 12 * STRIDE]
+        lane += n + 1
         done += n
-        if first + n == run_first[run + 1]:
-            run += 1
-            done = 0
+        if n == rest:
+            run, done = run + 1, 0
 
 
 @njit(fastmath=FAST, error_model="numpy", cache=True)
-def _transform(buffer):  # type: ignore[no-untyped-def]
+def _parities(nodes, row, lane):  # type: ignore[no-untyped-def]
+    """Return the Walsh-Hadamard transform of one component over the eight corners of a lane's element."""
+    i = row * STRIDE + lane
+    a, b = nodes[i], nodes[i + 1]
+    c, d = nodes[i + STRIDE], nodes[i + STRIDE + 1]
+    e, f = nodes[i + 2 * STRIDE], nodes[i + 2 * STRIDE + 1]
+    g, h = nodes[i + 3 * STRIDE], nodes[i + 3 * STRIDE + 1]
+    a, b, c, d, e, f, g, h = a + b, a - b, c + d, c - d, e + f, e - f, g + h, g - h
+    a, b, c, d, e, f, g, h = a + c, b + d, a - c, b - d, e + g, f + h, e - g, f - h
+    return a + e, b + f, c + g, d + h, a - e, b - f, c - g, d - h
+
+
+@njit(fastmath=FAST, error_model="numpy", cache=True)
+def _couple(blocks, row, modulus, a, b, c):  # type: ignore[no-untyped-def]
+    """Multiply three coupled parities by the modulus and their 3 x 3 block."""
+    a, b, c = modulus * a, modulus * b, modulus * c
+    return (
+        blocks[row, 0] * a + blocks[row, 1] * b + blocks[row, 2] * c,
+        blocks[row, 3] * a + blocks[row, 4] * b + blocks[row, 5] * c,
+        blocks[row, 6] * a + blocks[row, 7] * b + blocks[row, 8] * c,
+    )
+
+
+@njit(fastmath=FAST, error_model="numpy", cache=True)
+def _corners(parities, row, lane, shares):  # type: ignore[no-untyped-def]
+    """Store the inverse transform: rows 0..11 hold the shares of the lane's own node, rows 12..23 of the next one.
+
+    Lane ``l`` is stored at place ``l + 1``, so that the element before lane 0 is there too, and zero.
+    """
+    a, b, c, d, e, f, g, h = parities
+    a, b, c, d, e, f, g, h = a + e, b + f, c + g, d + h, a - e, b - f, c - g, d - h
+    a, b, c, d, e, f, g, h = a + c, b + d, a - c, b - d, e + g, f + h, e - g, f - h
+    i = row * STRIDE + lane + 1
+    shares[i], shares[i + 12 * STRIDE] = a + b, a - b
+    shares[i + STRIDE], shares[i + 13 * STRIDE] = c + d, c - d
+    shares[i + 2 * STRIDE], shares[i + 14 * STRIDE] = e + f, e - f
+    shares[i + 3 * STRIDE], shares[i + 15 * STRIDE] = g + h, g - h
+
+
+@njit(fastmath=FAST, error_model="numpy", cache=True)
+def _elements(nodes, lanes, blocks, shares):  # type: ignore[no-untyped-def]
+    """Multiply every lane's element: corners to parities, their blocks, and back."""
+    for lane in range(LANES):
+        m = lanes[lane]
+        x0, x1, x2, x3, x4, x5, x6, x7 = _parities(nodes, 0, lane)
+        y0, y1, y2, y3, y4, y5, y6, y7 = _parities(nodes, 4, lane)
+        z0, z1, z2, z3, z4, z5, z6, z7 = _parities(nodes, 8, lane)
+        x1, y2, z4 = _couple(blocks, 0, m, x1, y2, z4)
+        x0, y3, z5 = _couple(blocks, 1, m, x0, y3, z5)
+        x3, y0, z6 = _couple(blocks, 2, m, x3, y0, z6)
+        x2, y1, z7 = _couple(blocks, 3, m, x2, y1, z7)
+        x5, y6, z0 = _couple(blocks, 4, m, x5, y6, z0)
+        x4, y7, z1 = _couple(blocks, 5, m, x4, y7, z1)
+        x7, y4, z2 = _couple(blocks, 6, m, x7, y4, z2)
+        x6, y5, z3 = _couple(blocks, 7, m, x6, y5, z3)
+        _corners((x0, x1, x2, x3, x4, x5, x6, x7), 0, lane, shares)
+        _corners((y0, y1, y2, y3, y4, y5, y6, y7), 4, lane, shares)
+        _corners((z0, z1, z2, z3, z4, z5, z6, z7), 8, lane, shares)
+
+
+@njit(fastmath=FAST, error_model="numpy", cache=True)
+def _multiply_slab(slab, slab_runs, slab_nodes, run_nodes, run_first, modulus, blocks, x, y, buffers):  # type: ignore[no-untyped-def]
+    """Set y = K x on the nodes that are the slab's own and add its share to those of its neighbours.
+
+    The slabs of odd number come second: the layers between slabs are theirs to complete, those of even number set
+    them first.
+    """
+    nodes, shares, lanes = buffers
+    begin, end = own_nodes(slab, slab_nodes, slab & 1 == 0)
     for c in range(3):
-        for p in range(2):
-            _butterfly(buffer[c, p], buffer[c, p + 2], buffer[c, p + 4], buffer[c, p + 6])
-
-
-@njit(fastmath=FAST, error_model="numpy", cache=True)
-def _multiply_slab(run, stop, run_nodes, run_first, modulus, blocks, x, y, buffer, lanes):  # type: ignore[no-untyped-def]
-    """Add K x of the runs ``run .. stop - 1`` to y, LANES elements at a time."""
-    done = 0
+        y[c, begin:end] = 0
+    run, done, stop = slab_runs[slab], 0, slab_runs[slab + 1]
     while run < stop:
-        next_run, next_done = _load_batch(run, done, stop, run_nodes, run_first, modulus, x, buffer, lanes)
-        _transform(buffer)
-        for p in range(8):
-            _multiply(lanes, buffer[0, p ^ 1], buffer[1, p ^ 2], buffer[2, p ^ 4], blocks[p])
-        _transform(buffer)
-        _add_batch(run, done, stop, run_nodes, run_first, y, buffer)
+        next_run, next_done = _load(run, done, stop, run_nodes, run_first, modulus, x, nodes, lanes)
+        _elements(nodes, lanes, blocks, shares)
+        _add(run, done, stop, run_nodes, run_first, y, shares)
         run, done = next_run, next_done
 
 
+@njit(fastmath=FAST, error_model="numpy", cache=True)
+def own_nodes(slab, slab_nodes, with_shared):  # type: ignore[no-untyped-def]
+    """Return the range of a slab's nodes, with or without the layers that it shares with its neighbours.
+
+    ``slab_nodes`` is (slabs, 4): first node of the slab's lowest layer, first above it, first of its uppermost
+    layer, first beyond it. The lowest layer of the first slab and the uppermost of the last are shared with none.
+    """
+    low = 0 if with_shared or slab == 0 else 1
+    high = 3 if with_shared or slab == len(slab_nodes) - 1 else 2
+    return slab_nodes[slab, low], slab_nodes[slab, high]
+
+
+@njit(fastmath=FAST, error_model="numpy", cache=True)
+def _buffers(x):  # type: ignore[no-untyped-def]
+    return np.zeros(12 * STRIDE, x.dtype), np.zeros(24 * STRIDE, x.dtype), np.zeros(LANES, x.dtype)
+
+
 @njit(nogil=True, fastmath=FAST, error_model="numpy", cache=True)
-def multiply_slabs(begin, end, colour, slab_runs, run_nodes, run_first, modulus, blocks, x, y):  # type: ignore[no-untyped-def]
-    """Add K x of the slabs ``2 begin + colour, ..., 2 (end - 1) + colour`` to y.
+def multiply_slabs(begin, end, colour, slab_runs, slab_nodes, run_nodes, run_first, modulus, blocks, x, y):  # type: ignore[no-untyped-def]
+    """Set y = K x, the slabs ``2 begin + colour, ..., 2 (end - 1) + colour``; colour 0 first.
 
     Parameters
     ----------
@@ -141,6 +178,8 @@ def multiply_slabs(begin, end, colour, slab_runs, run_nodes, run_first, modulus,
         Which slabs.
     slab_runs : (slabs + 1,) int32 array
         First run of every slab; slabs are stacked along z and neighbours share one layer of nodes.
+    slab_nodes : (slabs, 4) int32 array
+        See ``own_nodes``.
     run_nodes : (runs, 4) int32 array
         Number of the first node of each run's four node rows, (y, z) = (0, 0), (1, 0), (0, 1), (1, 1).
     run_first : (runs + 1,) int32 array
@@ -152,90 +191,100 @@ def multiply_slabs(begin, end, colour, slab_runs, run_nodes, run_first, modulus,
     x, y : (3, nodes) arrays
         All floating arrays have one type.
     """
-    buffer = np.zeros((3, 8, LANES), x.dtype)
-    lanes = np.zeros(LANES, x.dtype)
+    buffers = _buffers(x)
     for half in range(begin, end):
         slab = 2 * half + colour
-        first, stop = slab_runs[slab], slab_runs[slab + 1]
-        _multiply_slab(first, stop, run_nodes, run_first, modulus, blocks, x, y, buffer, lanes)
+        _multiply_slab(slab, slab_runs, slab_nodes, run_nodes, run_first, modulus, blocks, x, y, buffers)
 
 
 @njit(nogil=True, fastmath=FAST, error_model="numpy", cache=True)
-def chebyshev_step(begin, end, is_first, b, y, inverse, d, x, keep, add):  # type: ignore[no-untyped-def]
-    """One step of the smoother: ``d = keep d + add D^-1 (b - y)``, ``x += d``; the first step starts from x = 0.
+def residual_slabs(begin, end, colour, slab_runs, slab_nodes, run_nodes, run_first, modulus, blocks, x, y, b):  # type: ignore[no-untyped-def]
+    """Set y = b - K x; arguments as for ``multiply_slabs``."""
+    buffers = _buffers(x)
+    for half in range(begin, end):
+        slab = 2 * half + colour
+        _multiply_slab(slab, slab_runs, slab_nodes, run_nodes, run_first, modulus, blocks, x, y, buffers)
+        first, stop = own_nodes(slab, slab_nodes, colour == 1)
+        for c in range(3):
+            source, target = b[c, first:stop], y[c, first:stop]
+            for i in range(stop - first):
+                target[i] = source[i] - target[i]
 
-    Works on nodes ``begin .. end - 1``. ``inverse`` is a (6, nodes) array: xx, yy, zz, xy, yz, xz of the symmetric
-    inverse diagonal blocks, with zeros in the rows and columns of fixed degrees of freedom.
+
+@njit(nogil=True, fastmath=FAST, error_model="numpy", cache=True)
+def energy_slabs(begin, end, colour, slab_runs, slab_nodes, run_nodes, run_first, modulus, blocks, x, y, energy):  # type: ignore[no-untyped-def]
+    """Set y = K x and ``energy[slab]`` to the slab's share of x y; arguments as for ``multiply_slabs``."""
+    buffers = _buffers(x)
+    for half in range(begin, end):
+        slab = 2 * half + colour
+        _multiply_slab(slab, slab_runs, slab_nodes, run_nodes, run_first, modulus, blocks, x, y, buffers)
+        first, stop = own_nodes(slab, slab_nodes, colour == 1)
+        total = 0.0
+        for c in range(3):
+            left, right = x[c, first:stop], y[c, first:stop]
+            for i in range(stop - first):
+                total += left[i] * right[i]
+        energy[slab] = total
+
+
+@njit(nogil=True, fastmath=FAST, error_model="numpy", cache=True)
+def smooth_slabs(  # type: ignore[no-untyped-def]
+    begin, end, colour, slab_runs, slab_nodes, run_nodes, run_first, modulus, blocks, x, y, b, inverse, keep, add, d
+):
+    """One step of the smoother: ``d = keep d + add D^-1 (b - K x)``, ``x += d``; y is work space.
+
+    The iterate changes in place: the nodes of a slab of even number that it shares with no other change at once,
+    all others when the slab of odd number that reads them is done.
+
+    ``inverse`` is (6, nodes): xx, yy, zz, xy, yz, xz of the symmetric inverse diagonal blocks, with zeros in the rows
+    and columns of held degrees of freedom. Other arguments as for ``multiply_slabs``.
     """
-    for i in range(begin, end):
-        r0, r1, r2 = b[0, i], b[1, i], b[2, i]
-        if not is_first:
-            r0, r1, r2 = r0 - y[0, i], r1 - y[1, i], r2 - y[2, i]
-        s0 = add * (inverse[0, i] * r0 + inverse[3, i] * r1 + inverse[5, i] * r2)
-        s1 = add * (inverse[3, i] * r0 + inverse[1, i] * r1 + inverse[4, i] * r2)
-        s2 = add * (inverse[5, i] * r0 + inverse[4, i] * r1 + inverse[2, i] * r2)
-        if is_first:
-            d[0, i], d[1, i], d[2, i] = s0, s1, s2
-            x[0, i], x[1, i], x[2, i] = s0, s1, s2
-        else:
-            s0, s1, s2 = s0 + keep * d[0, i], s1 + keep * d[1, i], s2 + keep * d[2, i]
-            d[0, i], d[1, i], d[2, i] = s0, s1, s2
-            x[0, i] += s0
-            x[1, i] += s1
-            x[2, i] += s2
+    buffers = _buffers(x)
+    tile = np.zeros(6 * LANES, x.dtype)
+    for half in range(begin, end):
+        slab = 2 * half + colour
+        _multiply_slab(slab, slab_runs, slab_nodes, run_nodes, run_first, modulus, blocks, x, y, buffers)
+        first, stop = own_nodes(slab, slab_nodes, colour == 1)
+        for start in range(first, stop, LANES):
+            n = min(LANES, stop - start)
+            for c in range(3):
+                right, left = b[c, start : start + n], y[c, start : start + n]
+                for i in range(n):
+                    tile[c * LANES + i] = right[i] - left[i]
+            _apply_inverse(start, n, inverse, add, tile)
+            for c in range(3):
+                step, place = d[c, start : start + n], x[c, start : start + n]
+                for i in range(n):
+                    step[i] = tile[(3 + c) * LANES + i] + keep * step[i]
+                    place[i] += step[i]
 
 
 @njit(nogil=True, fastmath=FAST, error_model="numpy", cache=True)
-def restrict_residual(begin, end, coarse_places, fine_numbers, b, y, half, coarse):  # type: ignore[no-untyped-def]
-    """Set ``coarse = P^T (b - y)`` for coarse nodes ``begin .. end - 1``, P the trilinear interpolation.
-
-    ``coarse_places`` is (nodes, 3) int32, the (z, y, x) place of every coarse node; ``fine_numbers`` is the dense
-    array of fine node numbers, -1 where there is none; ``half`` is 0.5 in the type of the vectors.
-    """
-    nz, ny, nx = fine_numbers.shape
-    for q in range(begin, end):
-        k, j, i = 2 * coarse_places[q, 0], 2 * coarse_places[q, 1], 2 * coarse_places[q, 2]
-        s0, s1, s2 = half - half, half - half, half - half
-        for dk in range(max(-1, -k), min(2, nz - k)):
-            for dj in range(max(-1, -j), min(2, ny - j)):
-                for di in range(max(-1, -i), min(2, nx - i)):
-                    f = fine_numbers[k + dk, j + dj, i + di]
-                    if f < 0:
-                        continue
-                    weight = half + half
-                    if dk != 0:
-                        weight *= half
-                    if dj != 0:
-                        weight *= half
-                    if di != 0:
-                        weight *= half
-                    s0 += weight * (b[0, f] - y[0, f])
-                    s1 += weight * (b[1, f] - y[1, f])
-                    s2 += weight * (b[2, f] - y[2, f])
-        coarse[0, q], coarse[1, q], coarse[2, q] = s0, s1, s2
+def start_smoothing(begin, end, b, inverse, add, d, x):  # type: ignore[no-untyped-def]
+    """Set ``x = d = add D^-1 b`` on nodes ``begin .. end - 1``: the smoother's first step from x = 0."""
+    tile = np.zeros(6 * LANES, x.dtype)
+    for start in range(begin, end, LANES):
+        n = min(LANES, end - start)
+        for c in range(3):
+            right = b[c, start : start + n]
+            for i in range(n):
+                tile[c * LANES + i] = right[i]
+        _apply_inverse(start, n, inverse, add, tile)
+        for c in range(3):
+            step, place = d[c, start : start + n], x[c, start : start + n]
+            for i in range(n):
+                step[i] = tile[(3 + c) * LANES + i]
+                place[i] = tile[(3 + c) * LANES + i]
 
 
-@njit(nogil=True, fastmath=FAST, error_model="numpy", cache=True)
-def add_prolongation(begin, end, fine_places, coarse_numbers, coarse, half, x):  # type: ignore[no-untyped-def]
-    """Add ``P coarse`` to x for fine nodes ``begin .. end - 1``. Arguments mirror ``restrict_residual``."""
-    for f in range(begin, end):
-        k, j, i = fine_places[f, 0], fine_places[f, 1], fine_places[f, 2]
-        weight = half + half
-        if k & 1:
-            weight *= half
-        if j & 1:
-            weight *= half
-        if i & 1:
-            weight *= half
-        s0, s1, s2 = half - half, half - half, half - half
-        for dk in range(1 + (k & 1)):
-            for dj in range(1 + (j & 1)):
-                for di in range(1 + (i & 1)):
-                    q = coarse_numbers[(k >> 1) + dk, (j >> 1) + dj, (i >> 1) + di]
-                    if q >= 0:
-                        s0 += coarse[0, q]
-                        s1 += coarse[1, q]
-                        s2 += coarse[2, q]
-        x[0, f] += weight * s0
-        x[1, f] += weight * s1
-        x[2, f] += weight * s2
+@njit(fastmath=FAST, error_model="numpy", cache=True)
+def _apply_inverse(start, n, inverse, add, tile):  # type: ignore[no-untyped-def]
+    """Multiply rows 0..2 of the tile by ``add`` times the inverse blocks; the product goes to rows 3..5."""
+    for c in range(3):
+        first = inverse[0 if c == 0 else (3 if c == 1 else 5), start : start + n]
+        second = inverse[3 if c == 0 else (1 if c == 1 else 4), start : start + n]
+        third = inverse[5 if c == 0 else (4 if c == 1 else 2), start : start + n]
+        for i in range(n):
+            tile[(3 + c) * LANES + i] = add * (
+                first[i] * tile[i] + second[i] * tile[LANES + i] + third[i] * tile[2 * LANES + i]
+            )

@@ -4,16 +4,19 @@ The operator knows nothing of supports: it is the free stiffness. Forces are N, 
 arrays with one row per component of (x, y, z).
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy import sparse
 
+from fe.voxel.diagonal import corner_sums
 from fe.voxel.element import hex8_stiffness, walsh_blocks
-from fe.voxel.kernels import multiply_slabs
+from fe.voxel.kernels import energy_slabs, multiply_slabs, residual_slabs
 from fe.voxel.numbering import Numbering
-from fe.voxel.workers import Workers
+from fe.voxel.workers import ALONE, Workers
 
 Floats = NDArray[np.floating]
 
@@ -35,60 +38,53 @@ class StiffnessOperator:
         Stiffness of one element of unit modulus.
     blocks : (8, 9) array
         Its Walsh-Hadamard blocks in the operator's type.
-    workers
-        Threads of the products.
     """
 
     numbering: Numbering
     modulus_mpa: Floats
     element_stiffness: NDArray[np.float64]
     blocks: Floats
-    workers: Workers
 
-    def multiply(self, x: Floats, out: Floats) -> Floats:
+    def multiply(self, x: Floats, out: Floats, workers: Workers = ALONE) -> Floats:
         """Write K x to ``out`` ((3, nodes), the operator's type) and return it."""
-        n = self.numbering
-        out[:] = 0
-        slabs = len(n.slab_runs) - 1
-        least = 1 + slabs * LEAST_ELEMENTS // (2 * n.element_count)
-        for colour in (0, 1):
-
-            def work(begin: int, end: int, colour: int = colour) -> None:
-                multiply_slabs(
-                    begin,
-                    end,
-                    colour,
-                    n.slab_runs,
-                    n.run_nodes,
-                    n.run_first,
-                    self.modulus_mpa,
-                    self.blocks,
-                    x,
-                    out,
-                )
-
-            self.workers.run((slabs + 1 - colour) // 2, least, work)
+        self.each_slab(multiply_slabs, (x, out), workers)
         return out
 
-    def diagonal_blocks(self) -> NDArray[np.float64]:
-        """Return the symmetric 3 x 3 diagonal blocks as (6, nodes): xx, yy, zz, xy, yz, xz.
+    def residual(self, b: Floats, x: Floats, out: Floats, workers: Workers) -> None:
+        """Write b - K x to ``out``."""
+        self.each_slab(residual_slabs, (x, out, b), workers)
 
-        All corners of a brick share one diagonal; the off-diagonal entries change sign with the corner.
-        """
-        numbering = self.numbering
-        nz, ny, nx = numbering.is_bone.shape
-        dense = np.zeros((nz, ny, nx))
-        dense[numbering.is_bone] = self.modulus_mpa
-        sums = np.zeros((4, nz + 1, ny + 1, nx + 1))
-        for n in range(8):
-            i, j, k = n & 1, (n >> 1) & 1, n >> 2
-            corner = np.s_[k : k + nz, j : j + ny, i : i + nx]
-            for total, sign in zip(sums, (1, (-1) ** (i + j), (-1) ** (j + k), (-1) ** (i + k)), strict=True):
-                total[corner] += sign * dense
-        at_nodes = sums[:, numbering.node_numbers >= 0]
-        k0 = self.element_stiffness
-        factors = np.array([k0[0, 0], k0[1, 1], k0[2, 2], k0[0, 1], k0[1, 2], k0[0, 2]])
-        return factors[:, None] * at_nodes[[0, 0, 0, 1, 2, 3]]
+    def energy(self, x: Floats, out: Floats, workers: Workers) -> float:
+        """Write K x to ``out`` and return x K x."""
+        energy = np.empty(len(self.numbering.slab_nodes))
+        self.each_slab(energy_slabs, (x, out, energy), workers)
+        return float(energy.sum())
+
+    def each_slab(self, kernel: Callable[..., None], arrays: tuple[object, ...], workers: Workers) -> None:
+        """Run a kernel of ``fe.voxel.kernels`` over all slabs, one colour after the other."""
+        n = self.numbering
+        slabs = len(n.slab_nodes)
+        least = 1 + slabs * LEAST_ELEMENTS // (2 * n.element_count)
+        model = (n.slab_runs, n.slab_nodes, n.run_nodes, n.run_first, self.modulus_mpa, self.blocks)
+        for colour in (0, 1):
+            workers.run((slabs + 1 - colour) // 2, least, partial(_call, kernel, (colour, *model, *arrays)))
+
+    def with_moduli(self, modulus_mpa: Floats) -> "StiffnessOperator":
+        """Return the operator of other moduli ((nz, ny, nx), read where there are elements)."""
+        return replace(self, modulus_mpa=modulus_mpa[self.numbering.is_bone].astype(self.blocks.dtype))
+
+    def diagonal_blocks(self) -> Floats:
+        """Return the symmetric 3 x 3 diagonal blocks as (6, nodes): xx, yy, zz, xy, yz, xz."""
+        n = self.numbering
+        sums = np.zeros((4, n.node_count), self.modulus_mpa.dtype)
+        corner_sums(n.run_nodes, n.run_first, self.modulus_mpa, sums)
+        k0 = self.element_stiffness.astype(sums.dtype)
+        blocks = np.empty((6, n.node_count), sums.dtype)
+        for row, part, factor in zip(
+            blocks, (0, 0, 0, 1, 2, 3), (k0[0, 0], k0[1, 1], k0[2, 2], k0[0, 1], k0[1, 2], k0[0, 2]), strict=True
+        ):
+            np.multiply(sums[part], factor, out=row)
+        return blocks
 
     def matrix(self) -> sparse.csr_array:
         """Assemble the sparse matrix; row ``3 node + component``. For coarse levels and tests."""
@@ -100,13 +96,16 @@ class StiffnessOperator:
         return sparse.coo_array((values, (rows, columns)), shape=(size, size)).tocsr()
 
 
+def _call(kernel: Callable[..., None], arguments: tuple[object, ...], begin: int, end: int) -> None:
+    kernel(begin, end, *arguments)
+
+
 def stiffness_operator(
     numbering: Numbering,
     modulus_mpa: Floats,
     size_mm: tuple[float, float, float],
     poisson_ratio: float,
     dtype: DTypeLike = np.float64,
-    workers: Workers | None = None,
 ) -> StiffnessOperator:
     """Build the operator.
 
@@ -122,8 +121,6 @@ def stiffness_operator(
         nu of all elements.
     dtype
         float32 or float64.
-    workers
-        Threads to use; the calling thread alone when left out.
     """
     stiffness = hex8_stiffness(size_mm, poisson_ratio)
     return StiffnessOperator(
@@ -131,5 +128,4 @@ def stiffness_operator(
         modulus_mpa=modulus_mpa[numbering.is_bone].astype(dtype),
         element_stiffness=stiffness,
         blocks=walsh_blocks(stiffness).astype(dtype),
-        workers=Workers(1) if workers is None else workers,
     )

@@ -30,6 +30,10 @@ class Workers:
             other.result()
 
 
+ALONE = Workers(1)
+"""The calling thread and no other."""
+
+
 def available_cores() -> int:
     """Return how many cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)

@@ -112,7 +112,7 @@ def test_a_patients_ct_comes_back_with_results_and_the_research_side_learns_noth
     strengths = {
         m["concept"]: m["value"] for g in report["groups"] if g["key"] == "femur_right" for m in g["measurements"]
     }
-    assert 1000 < strengths["femur_strength_fall"] < strengths["femur_strength_stance"] < 15000
+    assert 1000 < strengths["femur_strength_fall_minimum"] < strengths["femur_strength_stance_minimum"] < 15000
     assert not any(group["key"] == "femur_left" for group in report["groups"])
     metal = [finding for finding in report["findings"] if finding["code"] == "metal"]
     assert [finding["subject"] for finding in metal] == ["femur_left"]

@@ -2,13 +2,14 @@
 
 import subprocess
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
-from result_factory import make_report, make_source
+from result_factory import make_enhanced, make_report, make_source, regions
 
 from dicom_node.pipeline.validators import ALLOWED, findings, missing_validators, validate
 from sr_export.build import build_results
@@ -79,6 +80,22 @@ def test_objects_of_any_character_set_pass_and_keep_the_name(tmp_path, charset, 
     assert {str(one.PatientName) for one in read} == {name}
     assert all(one["PatientName"].value.original_string == stored[0].PatientName.original_string for one in read)
     assert check_results(stored, results, report) == ()
+
+
+def test_objects_with_crowded_groups_and_of_a_multi_frame_source_pass(tmp_path):
+    report = make_report(pictures=())
+    crowded = replace(report, groups=(replace(report.groups[2], measurements=report.groups[2].measurements * 3),))
+    source = [make_enhanced()]
+    results = build_results(source, crowded)
+    assert check_results(source, results, crowded) == ()
+    assert findings(written(results.datasets, tmp_path), source_file(source, tmp_path)) == ()
+
+
+def test_objects_on_a_matrix_that_fills_no_whole_bytes_pass(tmp_path):
+    source = make_source(Rows=63, Columns=51)
+    cut = tuple(replace(region, mask=region.mask[:, :63, :51]) for region in regions())
+    results = build_results(source, make_report(regions=cut, groups=(), pictures=()))
+    assert findings(written(results.datasets, tmp_path), source_file(source, tmp_path)) == ()
 
 
 def test_objects_of_a_replaced_report_pass(tmp_path):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.sparse.linalg import spsolve
 
-from fe.errors import NotConverged, UnsupportedModel
+from fe.errors import BadModulus, NotConverged, UnsupportedModel
 from fe.voxel.element import hex8_stiffness
 from fe.voxel.numbering import number_voxels
 from fe.voxel.operator import stiffness_operator
-from fe.voxel.solver import elastic_model, solve
+from fe.voxel.solver import elastic_model, solve, solve_many, with_moduli
 from fe.voxel.workers import Workers
 
 SIZE_MM = (1.5, 0.8, 1.1)
@@ -60,10 +60,10 @@ def dense_product(numbering, modulus, x):
 def test_the_compiled_product_equals_the_sum_of_element_matrices(dtype, tolerance, threads):
     modulus = sponge()
     numbering = number_voxels(modulus > 0)
-    operator = stiffness_operator(numbering, modulus, SIZE_MM, NU, dtype, Workers(threads))
+    operator = stiffness_operator(numbering, modulus, SIZE_MM, NU, dtype)
     x = np.random.default_rng(1).standard_normal((3, numbering.node_count))
     expected = dense_product(numbering, modulus, x)
-    found = operator.multiply(x.astype(dtype), np.empty((3, numbering.node_count), dtype))
+    found = operator.multiply(x.astype(dtype), np.empty((3, numbering.node_count), dtype), Workers(threads))
     np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max())
 
 
@@ -91,10 +91,8 @@ def test_the_result_does_not_depend_on_the_number_of_threads():
     modulus = sponge(shape=(40, 20, 60))
     numbering = number_voxels(modulus > 0)
     x = np.random.default_rng(3).standard_normal((3, numbering.node_count))
-    products = [
-        stiffness_operator(numbering, modulus, SIZE_MM, NU, workers=Workers(threads)).multiply(x, np.empty_like(x))
-        for threads in (1, 2, 5)
-    ]
+    operator = stiffness_operator(numbering, modulus, SIZE_MM, NU)
+    products = [operator.multiply(x, np.empty_like(x), Workers(threads)) for threads in (1, 2, 5)]
     assert (products[0] == products[1]).all()
     assert (products[0] == products[2]).all()
 
@@ -221,13 +219,108 @@ def test_a_load_that_is_not_finite_is_refused():
         solve(model, np.full((3, numbering.node_count), np.nan))
 
 
-def test_a_model_that_a_support_fails_to_hold_never_converges():
+def test_a_part_that_floats_is_refused_with_its_size():
     modulus = cube(6)
-    modulus[3] = 0  # the upper half floats
+    modulus[3] = 0
+    numbering = number_voxels(modulus > 0)
+    with pytest.raises(UnsupportedModel, match="1 of 2 parts of the model, 72 of 180 elements"):
+        elastic_model(modulus, SIZE_MM, NU, bottom_held(numbering))
+
+
+def test_a_part_that_hangs_on_an_edge_only_is_refused():
+    modulus = cube(4)
+    modulus[2:, :2] = 0
+    modulus[:2, 2:] = 0
+    with pytest.raises(UnsupportedModel, match="1 of 2 parts"):
+        elastic_model(modulus, SIZE_MM, NU, bottom_held(number_voxels(modulus > 0)))
+
+
+@pytest.mark.parametrize("free", [0, 1, 2])
+def test_supports_that_leave_one_rigid_motion_are_refused(free):
+    modulus = cube(5)
+    numbering = number_voxels(modulus > 0)
+    held = bottom_held(numbering)
+    held[free] = False
+    if free == 2:
+        held[2, np.flatnonzero((numbering.node_places[:, :2] == 0).all(axis=1))] = True  # a hinge along x
+    with pytest.raises(UnsupportedModel, match="rigid motion"):
+        elastic_model(modulus, SIZE_MM, NU, held)
+
+
+def test_six_well_chosen_supports_are_enough():
+    modulus = cube(5)
+    numbering = number_voxels(modulus > 0)
+    z, y, x = numbering.node_places.T
+    held = np.zeros((3, numbering.node_count), dtype=bool)
+    held[:, (x == 0) & (y == 0) & (z == 0)] = True
+    held[1:, (x == 5) & (y == 0) & (z == 0)] = True
+    held[2, (x == 0) & (y == 5) & (z == 0)] = True
+    force = np.zeros(held.shape)
+    force[0] = x - 2.5
+    assert solve(elastic_model(modulus, SIZE_MM, NU, held), force).residual < 1e-6
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])
+def test_a_modulus_that_is_no_modulus_is_refused(value):
+    modulus = cube(4)
     numbering = number_voxels(modulus > 0)
     model = elastic_model(modulus, SIZE_MM, NU, bottom_held(numbering))
-    with pytest.raises(NotConverged):
-        solve(model, np.ones((3, numbering.node_count)))
+    modulus[1, 2, 3] = value
+    with pytest.raises(BadModulus, match="MPa"):
+        elastic_model(modulus, SIZE_MM, NU, bottom_held(numbering), numbering)
+    with pytest.raises(BadModulus):
+        with_moduli(model, modulus.ravel())
+    with pytest.raises(BadModulus):
+        with_moduli(model, np.ones(7))
+
+
+def test_a_model_without_any_element_is_refused():
+    with pytest.raises(BadModulus):
+        elastic_model(np.zeros((3, 3, 3)), SIZE_MM, NU, np.ones((3, 0), dtype=bool))
+
+
+def test_other_moduli_give_what_a_new_model_gives():
+    modulus = sponge(11, (12, 10, 30), fraction=1.0)
+    numbering = number_voxels(modulus > 0)
+    held = bottom_held(numbering)
+    force = np.random.default_rng(12).standard_normal(held.shape)
+    other = modulus * np.random.default_rng(13).uniform(0.01, 1, modulus.shape)
+    changed = with_moduli(elastic_model(modulus, SIZE_MM, NU, held), other[numbering.is_bone])
+    found, fresh = (solve(model, force) for model in (changed, elastic_model(other, SIZE_MM, NU, held)))
+    assert (found.displacement_mm == fresh.displacement_mm).all()
+    assert found.iterations == fresh.iterations
+
+
+def test_a_good_start_saves_iterations_and_changes_nothing_else():
+    modulus = sponge(14, (12, 10, 30), fraction=1.0)
+    numbering = number_voxels(modulus > 0)
+    model = elastic_model(modulus, SIZE_MM, NU, bottom_held(numbering))
+    force = np.random.default_rng(15).standard_normal((3, numbering.node_count))
+    cold = solve(model, force, tolerance=1e-10)
+    near = solve(model, force, start_mm=cold.displacement_mm * 1.001, tolerance=1e-10)
+    done = solve(model, force, start_mm=cold.displacement_mm, tolerance=1e-8)
+    assert done.iterations == 0
+    assert near.iterations < cold.iterations
+    scale = np.abs(cold.displacement_mm).max()
+    np.testing.assert_allclose(near.displacement_mm, cold.displacement_mm, atol=1e-8 * scale)
+
+
+def test_a_start_never_moves_a_support():
+    modulus = cube(5)
+    numbering = number_voxels(modulus > 0)
+    held = bottom_held(numbering)
+    model = elastic_model(modulus, SIZE_MM, NU, held)
+    solution = solve(model, np.ones(held.shape), start_mm=np.full(held.shape, 7.0))
+    assert (solution.displacement_mm[held] == 0).all()
+
+
+def test_many_loads_at_once_give_what_each_gives_alone():
+    modulus = sponge(16, (20, 12, 40), fraction=1.0)
+    numbering = number_voxels(modulus > 0)
+    model = elastic_model(modulus, SIZE_MM, NU, bottom_held(numbering), threads=3)
+    forces = np.random.default_rng(17).standard_normal((5, 3, numbering.node_count))
+    for one, force in zip(solve_many(model, forces), forces, strict=True):
+        assert (one.displacement_mm == solve(model, force).displacement_mm).all()
 
 
 def test_a_model_without_support_or_without_load_is_refused():

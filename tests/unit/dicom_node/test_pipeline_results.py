@@ -11,6 +11,8 @@ from dicom_node.pipeline.analysis import Tools
 from dicom_node.pipeline.report_files import load_report, save_report
 from dicom_node.pipeline.results import Findings, report_from
 from fe.femur_frame import FemurFrame
+from fe.outcome import MeshField, ModelFacts
+from fe.sensitivity import MaskStep, Sensitivity
 from fe.strength import CaseStrength, FemurStrength
 from inference.calibration import DEFAULT_CALIBRATION, CalibrationRecord
 from inference.densitometry import Density, lumbar_mean
@@ -34,14 +36,22 @@ def density(structure: str, value: float, region: str = "trabecular_core") -> De
 
 def strength(side: str, stance: float, fall: float) -> FemurStrength:
     cases = tuple(
-        CaseStrength(name, (0, 0, -1), load, "compression", "femoral neck", (1.0, 1.0, 1.0), 0.0, 9, 1e-7, 1e-8)
-        for name, load in (("stance", stance), ("sideways_fall", fall))
-    )
+        CaseStrength(
+            name=f"{kind}{factor}", kind=kind, frontal_deg=0.0, second_deg=10.0 * factor, direction=(0, 0, -1),
+            failure_load_n=load * factor, mode="compression", failure_site="femoral neck",
+            failure_point_mm=(1.0, 1.0, 1.0), support_force_n=0.0, active_contact_nodes=0, iterations=9, load_steps=1,
+            is_checked=True, residual=1e-7, reaction_balance=1e-8,
+        )
+        for kind, load in (("stance", stance), ("fall", fall))
+        for factor in (2, 1)
+    )  # type: ignore[arg-type]  # fmt: skip
     frame = FemurFrame.__new__(FemurFrame)
+    mesh = MeshField(np.zeros((8, 3)), np.arange(8)[None], "hexahedron")
     return FemurStrength(
-        side=side, cases=cases, element_count=10, dof=30, element_mm=3.0, youngs_modulus_range_mpa=(1.0, 2.0),
-        dropped_elements=0, frame=frame, flags=(), risk={c.name: np.ones((4, 4, 4), np.float32) for c in cases},
-        affine_mm=np.eye(4),
+        side=side, cases=cases, facts=ModelFacts(10, 30, 3.0, (1.0, 2.0), 0, 9, 1e-7, 1e-8), discretisation="voxel",
+        column_count=3, frame=frame, flags=(),
+        risk={f"{kind}1": np.ones((4, 4, 4), np.float32) for kind in ("stance", "fall")},
+        affine_mm=np.eye(4), field=mesh,
     )  # type: ignore[arg-type]  # fmt: skip
 
 
@@ -60,6 +70,7 @@ def findings(record: CalibrationRecord = DEFAULT_CALIBRATION, **changes: object)
         densities=densities,
         lumbar=lumbar_mean(densities, record, ()),
         strengths={},
+        sensitivities={},
         flags=(),
     )
     return replace(base, **changes)  # type: ignore[arg-type]
@@ -70,7 +81,7 @@ TOOLS = Tools("job-1", datetime(2026, 11, 21, 9, 0, tzinfo=UTC), "NODE", (DEFAUL
 
 @pytest.fixture(autouse=True)
 def _without_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dicom_node.pipeline.results._summary", lambda one: {"element_count": one.element_count})
+    monkeypatch.setattr("dicom_node.pipeline.results._summary", lambda one: {"element_count": one.facts.element_count})
 
 
 def test_a_strength_stays_on_its_side() -> None:
@@ -83,13 +94,36 @@ def test_a_strength_stays_on_its_side() -> None:
         if "strength" in one.concept
     }
     assert found == {
-        ("R", "femur_strength_stance"): 5000.0,
-        ("R", "femur_strength_fall"): 2000.0,
-        ("L", "femur_strength_stance"): 7000.0,
-        ("L", "femur_strength_fall"): 3000.0,
+        ("R", "femur_strength_stance_minimum"): 5000.0,
+        ("R", "femur_strength_stance_maximum"): 10000.0,
+        ("R", "femur_strength_fall_minimum"): 2000.0,
+        ("R", "femur_strength_fall_maximum"): 4000.0,
+        ("L", "femur_strength_stance_minimum"): 7000.0,
+        ("L", "femur_strength_stance_maximum"): 14000.0,
+        ("L", "femur_strength_fall_minimum"): 3000.0,
+        ("L", "femur_strength_fall_maximum"): 6000.0,
     }
     sides = {group.laterality: np.argwhere(group.region.mask)[:, 2].mean() for group in report.groups if group.region}
     assert sides["R"] < sides["L"], "columns grow to the patient's left"
+
+
+def test_the_interval_is_that_of_the_outline_moved_by_one_voxel() -> None:
+    loads = {-2: 1.0, -1: 1800.0, 0: 2000.0, 1: 2100.0, 2: 9000.0}
+    steps = tuple(
+        MaskStep(step, (0.0, 0.0, 0.0), 1.0, 1.0, {"fall_minimum": load}, {}, None, "") for step, load in loads.items()
+    )
+    changed = {"femur_right": Sensitivity(steps, {}, {}, ())}
+    report, _ = report_from(
+        findings(strengths={"femur_right": strength("R", 5000.0, 2000.0)}, sensitivities=changed), TOOLS
+    )
+    found = {one.concept: (one.low, one.high) for group in report.groups for one in group.measurements}
+    assert found["femur_strength_fall_minimum"] == (1800.0, 2100.0)
+    assert found["femur_strength_fall_maximum"] == (None, None), "no answer is no interval"
+
+
+def test_the_headline_gives_the_weakest_and_the_strongest_direction() -> None:
+    report, _ = report_from(findings(strengths={"femur_right": strength("R", 5004.0, 2000.0)}), TOOLS)
+    assert "Right femur strength: stance 5000 to 10010 N in 2 directions, fall 2000 to 4000 N" in report.headline
 
 
 def test_a_density_stays_on_its_level() -> None:
@@ -104,7 +138,7 @@ def test_every_measurement_has_a_concept_with_its_unit() -> None:
     report, _ = report_from(findings(strengths={"femur_right": strength("R", 1.0, 1.0)}), TOOLS)
     units = {one.concept: concept(one.concept).unit.value for g in report.groups for one in g.measurements}
     assert units["trabecular_vbmd"] == "mg/cm3"
-    assert units["femur_strength_fall"] == "N"
+    assert units["femur_strength_fall_minimum"] == "N"
 
 
 def test_an_uncalibrated_result_says_so_and_has_no_category() -> None:

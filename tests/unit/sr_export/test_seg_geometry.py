@@ -81,11 +81,13 @@ def test_highdicom_reads_the_masks_back():
     assert int((volume.array > 0).sum()) == int(report.regions[0].mask.sum())
 
 
-def test_overlapping_regions_go_into_objects_of_their_own():
+def test_overlapping_regions_go_into_objects_and_series_of_their_own():
     segs = built(make_source(), make_report())
     assert len(segs) == 2
     assert {one.SegmentsOverlap for one in segs} == {"NO"}
-    assert len({one.SeriesInstanceUID for one in segs}) == 1
+    assert len({one.SeriesInstanceUID for one in segs}) == 2
+    assert [int(one.SeriesNumber) for one in segs] == [9001, 9011]
+    assert len({one.SeriesDescription for one in segs}) == 2
 
 
 def test_no_object_has_more_frames_than_viewers_draw(monkeypatch):
@@ -97,6 +99,24 @@ def test_no_object_has_more_frames_than_viewers_draw(monkeypatch):
     assert [int(one.NumberOfFrames) for one in segs] == [20, 4]
     assert segs[1].SegmentSequence[0].SegmentLabel == "Right femur, part 2 of 2"
     assert sum(read_segments(one)[0].voxels for one in segs) == int(mask.sum())
+
+
+def test_a_matrix_whose_frames_would_begin_inside_a_byte_is_written_with_a_byte_a_pixel():
+    """OHIF 3.13 cuts frames of bits at bytes and draws such bones sheared."""
+    columns = 51
+    source = make_source(Columns=columns, Rows=63)
+    region = Region("femur_left", "Left femur", "femur", "L", regions()[1].mask[:, :63, :columns])
+    one = built(source, make_report(regions=(region,), groups=()))[0]
+    assert (one.SegmentationType, one.BitsAllocated) == ("FRACTIONAL", 8)
+    (segment,) = read_segments(one)
+    assert segment.voxels == int(region.mask.sum())
+    expected = np.mean([voxel_centre(source, index) for index in np.argwhere(region.mask)], axis=0)
+    np.testing.assert_allclose(segment.centre_lps, expected, atol=0.01)
+
+
+def test_a_usual_matrix_is_written_with_a_bit_a_pixel():
+    one = built(make_source(), make_report())[0]
+    assert (one.SegmentationType, one.BitsAllocated) == ("BINARY", 1)
 
 
 def test_only_slices_with_bone_are_referenced():

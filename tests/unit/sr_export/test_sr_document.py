@@ -84,6 +84,84 @@ def test_the_first_contour_of_a_group_is_on_the_middle_slice():
     assert uid == source[18].SOPInstanceUID
 
 
+def measurement_groups(sr):
+    return [item for item in items(sr, "CONTAINER") if name(item) == "Measurement Group"]
+
+
+def tracking(group):
+    return next(item.UID for item in group.ContentSequence if item.ValueType == "UIDREF")
+
+
+def drawn_slice(group, source):
+    """Index of the slice that viewers draw a group on: that of its first contour."""
+    first = next(items(group, "SCOORD")).ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+    return [header.SOPInstanceUID for header in source].index(first)
+
+
+def crowded_report():
+    """Return a report with eight numbers of one femur in a group, and one more in another."""
+    report = make_report()
+    femur = report.groups[2]
+    cases = ("stance", "fall", "stance_minimum", "fall_minimum")
+    many = tuple(
+        Measurement(f"femur_strength_{case}", 3000.0, *((2800.0, 3100.0) if "_" not in case else ())) for case in cases
+    )
+    density = replace(femur, key="femur_right_density", measurements=femur.measurements[:1], findings=())
+    return replace(report, groups=(*report.groups[:2], replace(femur, measurements=many), density))
+
+
+def test_no_group_has_more_numbers_than_viewers_write_beside_its_contour():
+    sr = built(crowded_report())
+    counts = [sum(item.ValueType == "NUM" for item in group.ContentSequence) for group in measurement_groups(sr)]
+    assert counts == [5, 1, 3, 5, 1]
+    assert len(numbers(sr)) == 15
+
+
+def test_a_value_and_the_ends_of_its_interval_stay_in_one_group():
+    for group in measurement_groups(built(crowded_report())):
+        names = [name(item) for item in group.ContentSequence if item.ValueType == "NUM"]
+        bounds = [one for one in names if one.endswith(("lower", "upper"))]
+        assert all(one.rsplit(",", 1)[0] in names for one in bounds)
+
+
+def test_groups_of_one_bone_have_tracking_identifiers_and_slices_of_their_own():
+    source, report = make_source(), crowded_report()
+    groups = measurement_groups(built(report, source))
+    assert len({tracking(group) for group in groups}) == len(groups)
+    femur = groups[2:]
+    assert len({drawn_slice(group, source) for group in femur}) == len(femur)
+    assert tracking(femur[0]) == tracking_uid(report, "femur_right")
+
+
+def test_quality_flags_of_a_group_are_said_once_however_many_parts_it_has():
+    coded = [i.ConceptCodeSequence[0].CodeValue for i in items(built(crowded_report()), "CODE")]
+    assert coded.count("ON3010") == 1
+
+
+def test_every_group_has_a_contour_because_one_without_blanks_the_whole_report_in_a_viewer():
+    source = make_source()
+    for group in measurement_groups(built(make_report(), source)):
+        assert any(item.ValueType == "SCOORD" for item in group.ContentSequence), tracking(group)
+
+
+def test_a_mean_over_vertebrae_is_drawn_on_another_slice_than_their_own_numbers():
+    source = make_source()
+    own, mean = measurement_groups(built(make_report(), source))[:2]
+    assert drawn_slice(own, source) != drawn_slice(mean, source)
+    assert make_report().regions[3].mask[drawn_slice(mean, source)].any()
+
+
+def test_a_mean_of_which_no_part_was_measured_is_refused():
+    report = make_report()
+    with pytest.raises(ContradictoryReport, match="lumbar_spine has no region"):
+        built(replace(report, groups=report.groups[1:]))
+
+
+def test_numbers_are_stored_without_digits_that_mean_nothing():
+    stored = [str(item.MeasuredValueSequence[0].NumericValue) for item in items(standard(), "NUM")]
+    assert all("." not in one for one in stored)
+
+
 def test_a_contour_surrounds_its_mask_in_image_coordinates():
     mask = np.zeros((10, 12), bool)
     mask[2:5, 6:11] = True
