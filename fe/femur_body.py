@@ -41,7 +41,7 @@ class FemurBody:
     node_distance_mm
         Distance between neighbouring nodes of the surface.
     surface_nodes : (surface,) int array
-        Numbers of the nodes on the surface.
+        Numbers of the free nodes on the surface; what is held can neither be loaded nor touch anything.
     smooth_mm, normals : (surface, 3) arrays
         Nearest place on the smooth surface, and the outward unit normal there.
     places_mm : (places, 3) array

@@ -76,6 +76,8 @@ def brick_body(
     size_mm = (grid.element_mm,) * 3
     model = elastic_model(modulus_mpa, size_mm, poisson_ratio, np.repeat(held[None], 3, axis=0), numbering)
     surface_nodes, depth_mm, normals = _smooth_surface(grid, numbering, smoothing_mm)
+    is_free = ~held[surface_nodes]
+    surface_nodes, depth_mm, normals = surface_nodes[is_free], depth_mm[is_free], normals[is_free]
     points = grid.node_points_mm(numbering.node_places)
     nodes = numbering.connectivity()
     places = _surface_elements(grid)

@@ -11,16 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fe.femur import FemurSettings
+from fe.femur_frame import Point
 from fe.load_cases import Kind, LoadCase
 from fe.material import ASH_SCHILEO_2008, MORGAN_2003_FEMORAL_NECK, ModulusLaw, ToAsh
 from fe.sensitivity import STEPS, Outcome, Sensitivity, sensitivity
-from fe.strength import CaseStrength, FemurStrength, femur_strength
+from fe.strength import MEMORY_LIMIT_BYTES, CaseStrength, FemurStrength, femur_strength
 
 Progress = Callable[[float, str], None]
-
-TOLERANCE = 1e-3
-"""Relative residual of the unit responses for changed masks: strengths are then exact to about 1e-3, far below what a
-voxel changes."""
 
 KINDS: tuple[Kind, ...] = ("stance", "fall")
 
@@ -34,6 +31,7 @@ def femur_sensitivity(
     to_ash: ToAsh = ASH_SCHILEO_2008,
     modulus_law: ModulusLaw = MORGAN_2003_FEMORAL_NECK,
     settings: FemurSettings | None = None,
+    memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
     steps: tuple[int, ...] = STEPS,
     progress: Progress | None = None,
 ) -> Sensitivity:
@@ -42,8 +40,9 @@ def femur_sensitivity(
     Parameters
     ----------
     strength
-        Of the mask as given, from the same density, laws and settings; its elements' size is used again.
-    rho_qct_mg_per_cm3, mask, spacing_mm, to_ash, modulus_law, settings
+        Of the mask as given, from the same density, laws and settings; its kind of elements, their size and lattice are
+        used again.
+    rho_qct_mg_per_cm3, mask, spacing_mm, to_ash, modulus_law, settings, memory_limit_bytes
         As given to ``fe.strength.femur_strength``.
     steps
         Voxels: negative erodes, positive dilates.
@@ -64,8 +63,7 @@ def femur_sensitivity(
     governing = governing_cases(strength)
     cases = tuple({case.name: _load_case(case) for case in governing.values()}.values())
 
-    def evaluate(changed: NDArray[np.bool_], start: None) -> Outcome[None]:
-        del start
+    def evaluate(changed: NDArray[np.bool_], lattice_mm: Point | None) -> Outcome[Point]:
         result = femur_strength(
             rho_qct_mg_per_cm3,
             changed,
@@ -73,15 +71,19 @@ def femur_sensitivity(
             strength.side,
             to_ash=to_ash,
             modulus_law=modulus_law,
+            discretisation=strength.discretisation,
             element_mm=strength.facts.element_mm,
+            lattice_mm=lattice_mm,
             cases=cases,
             settings=settings,
-            tolerance=TOLERANCE,
+            memory_limit_bytes=memory_limit_bytes,
         )
         loads = {case.name: case.failure_load_n for case in result.cases}
-        return Outcome({name: loads[case.name] for name, case in governing.items()}, None)
+        return Outcome({name: loads[case.name] for name, case in governing.items()}, lattice)
 
-    given = Outcome({name: case.failure_load_n for name, case in governing.items()}, None)
+    x, y, z = (float(place) for place in strength.affine_mm[:3, 3])
+    lattice = (x, y, z)
+    given = Outcome({name: case.failure_load_n for name, case in governing.items()}, lattice)
     return sensitivity(mask, spacing_mm, evaluate, steps=steps, base=given, progress=progress)
 
 

@@ -43,6 +43,7 @@ FLAG_MEANINGS: dict[str, str] = {
     "deformed_vertebra": "The vertebral body's heights differ more than a normal body's: fracture or deformity",
     "arch_cut": "The mask held a whole vertebra, and the body was cut from it automatically",
     "sensitivity_incomplete": "A mask eroded or dilated to try the strength's sensitivity has no strength itself",
+    "cavities_filled": "Closed cavities inside the mask were filled",
 }
 
 COARSE_MM = 2.0
@@ -53,6 +54,25 @@ NECK_SHAFT_RANGE_DEG = (110.0, 150.0)
 
 LIMITED_FRACTION = 0.05
 """Elements at the limits of the modulus law are reported from this fraction on [project's assumption]."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShortShaftEffect:
+    """Weakest stance and fall of a synthetic femur cut this far below its head's centre, over those of a whole one."""
+
+    length_mm: float
+    stance: float
+    fall: float
+
+
+SHORT_SHAFT_EFFECTS = (
+    ShortShaftEffect(100.0, 1.25, 1.0),
+    ShortShaftEffect(70.0, 1.3, 1.0),
+    ShortShaftEffect(50.0, 2.6, 1.3),
+    ShortShaftEffect(30.0, 5.1, 2.4),
+)
+"""Measured with ``fe.gallery.synthetic_femur`` of 2 mm, head radius 24 mm, against 250 mm (docs/methods/
+femur-strength.md). Its weakest places lie between the trochanters and below them."""
 
 MASK_EDGES = ("the upper end", "the front", "the back", "the right", "the left")
 
@@ -87,18 +107,38 @@ def model_flags(
     )
 
 
+def cavity_flags(mask: NDArray[np.bool_], whole: NDArray[np.bool_]) -> Iterator[ModelFlag]:
+    """Yield a flag where ``whole``, the mask that was modelled, holds more than the mask given."""
+    filled = int(whole.sum()) - int(mask.sum())
+    if filled:
+        yield ModelFlag(
+            "cavities_filled",
+            f"{filled} voxels in closed cavities of the mask were filled with what the scan shows there: a bone has no "
+            "closed cavities, and a hole would make it weaker.",
+            (("voxels", float(filled)),),
+        )
+
+
 def _shaft_flags(grid: DensityGrid, frame: FemurFrame) -> Iterator[ModelFlag]:
     if frame.has_shaft_axis:
         return
     lowest_mm = float(grid.points_mm(np.argwhere(grid.is_bone))[:, 2].min()) - grid.element_mm / 2
     below_mm = frame.head_centre_mm[2] - lowest_mm
     wanted_mm = SHAFT_START * frame.head_radius_mm + SHAFT_MIN_MM
+    effect = min(SHORT_SHAFT_EFFECTS, key=lambda row: abs(row.length_mm - below_mm))
     yield ModelFlag(
         "short_shaft",
         f"The femur reaches {below_mm:.0f} mm below the centre of its head; {wanted_mm:.0f} mm are needed to see the "
         "shaft's axis. Load directions follow the scan's long axis instead, the held end lies close to the neck, and a "
-        "weaker place below the cut is not seen: the strengths tend to come out too high.",
-        (("bone_below_head_mm", below_mm), ("wanted_mm", wanted_mm)),
+        "weaker place below the cut is not seen: the strengths tend to come out too high. In the linear model, a "
+        f"synthetic femur cut {effect.length_mm:.0f} mm below its head was {effect.stance:.1f} times as strong in "
+        f"stance and {effect.fall:.1f} times in falls as the whole one.",
+        (
+            ("bone_below_head_mm", below_mm),
+            ("wanted_mm", wanted_mm),
+            ("synthetic_stance_factor", effect.stance),
+            ("synthetic_fall_factor", effect.fall),
+        ),
     )
 
 

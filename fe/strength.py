@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from fe.criterion import Mode
@@ -25,7 +26,7 @@ from fe.femur_failure import (
 )
 from fe.femur_frame import FemurFrame, Point, Side, find_femur_frame
 from fe.femur_tetra import tetra_femur
-from fe.flags import ModelFlag, model_flags
+from fe.flags import ModelFlag, cavity_flags, model_flags
 from fe.load_cases import DEFAULT_CASES, Kind, LoadCase
 from fe.material import ASH_SCHILEO_2008, MORGAN_2003_FEMORAL_NECK, ModulusLaw, ToAsh, youngs_modulus_mpa
 from fe.outcome import MeshField, ModelFacts
@@ -180,6 +181,7 @@ def femur_strength(
     modulus_law: ModulusLaw = MORGAN_2003_FEMORAL_NECK,
     discretisation: Discretisation = "voxel",
     element_mm: float | None = None,
+    lattice_mm: Point | None = None,
     cases: Sequence[LoadCase] = DEFAULT_CASES,
     settings: FemurSettings | None = None,
     tolerance: float = COLUMN_TOLERANCE,
@@ -188,7 +190,7 @@ def femur_strength(
 ) -> FemurStrength:
     """Compute the strength of a proximal femur by linear finite elements and the principal strain criterion.
 
-    1. Resample density and mask to cubic elements; keep the largest component.
+    1. Fill closed cavities of the mask; resample density and mask to cubic elements; keep the largest component.
     2. Find the anatomical frame on them.
     3. Make the body of these bricks, or of tetrahedra; density to modulus by the material laws.
     4. Set up one model with the distal end held, and condense it to its answers to unit forces.
@@ -214,6 +216,9 @@ def femur_strength(
         element; needs the extra ``fe``.
     element_mm
         Edge of the elements; ``ELEMENT_MM`` or ``TETRA_EDGE_MM`` when left out.
+    lattice_mm
+        LPS place of some brick's centre, so that two masks differ by bricks at their surface only; bricks are centred on
+        the mask when left out.
     cases
         Load cases; names must differ.
     settings
@@ -248,11 +253,12 @@ def femur_strength(
     brick_mm = edge_mm if discretisation == "voxel" else min(edge_mm / 2, ELEMENT_MM)
     _check_size(mask, spacing_mm, brick_mm, memory_limit_bytes)
     tell(0.0, "Resampling the femur")
-    grid = density_grid(rho_qct_mg_per_cm3, mask, spacing_mm, brick_mm)
+    whole = _without_cavities(mask)
+    grid = density_grid(rho_qct_mg_per_cm3, whole, spacing_mm, brick_mm, lattice_mm)
     tell(0.05, "Finding the anatomical frame")
     frame = find_femur_frame(grid, side)
     tell(0.1, "Setting up the model")
-    scan = Scan(rho_qct_mg_per_cm3, mask, spacing_mm)
+    scan = Scan(rho_qct_mg_per_cm3, whole, spacing_mm)
     law = partial(youngs_modulus_mpa, to_ash=to_ash, law=modulus_law)
     if discretisation == "voxel":
         body = brick_femur(scan, grid, law, settings)
@@ -272,7 +278,10 @@ def femur_strength(
         discretisation=discretisation,
         column_count=femur.condensed.column_count,
         frame=frame,
-        flags=model_flags(grid, frame, mask, spacing_mm, body.modulus_mpa, modulus_law),
+        flags=(
+            *model_flags(grid, frame, mask, spacing_mm, body.modulus_mpa, modulus_law),
+            *cavity_flags(mask, whole),
+        ),
         risk={name: _on_grid(grid, body, check.risk) for name, check in checks.items()},
         affine_mm=grid.affine_mm,
         field=_mesh_field(body, checks),
@@ -297,6 +306,18 @@ def _check_size(
     needed = int(elements * BYTES_PER_ELEMENT + cells * BYTES_PER_BOX_CELL)
     if needed > limit_bytes:
         raise ModelTooLarge(int(elements), needed, limit_bytes)
+
+
+def _without_cavities(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the mask with its closed cavities filled."""
+    if mask.dtype != np.bool_ or mask.ndim != 3 or not mask.any():  # density_grid says what is wrong
+        return mask
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    outside = np.pad(~mask[box], 1, constant_values=True)
+    labels, _ = ndimage.label(outside)
+    whole = mask.copy()
+    whole[box] = (labels != labels[0, 0, 0])[1:-1, 1:-1, 1:-1]
+    return whole
 
 
 def _result(femur: LoadedFemur, one: FailedCase, check: CheckedCase | None) -> CaseStrength:

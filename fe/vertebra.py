@@ -35,9 +35,8 @@ Progress = Callable[[float, str], None]
 ELEMENT_MM = 2.0
 """Default edge: a regular tetrahedron of 1 mm3, the source's, has an edge of 2.04 mm [Saillard2024]."""
 
-BYTES_PER_ELEMENT = 55_000
-"""Peak memory per element: 0.93 GB with 16 000 elements and 3.3 GB with 55 000 [measured]. A compact body fills the
-factor more than a femur does."""
+BYTES_PER_ELEMENT = 12_000
+"""Estimate of the peak need per element; 6 kB beyond the interpreter's own memory were measured with 55 000."""
 
 MOST_FLOORED = 0.5
 """A vertebra of which more than this fraction has no stiffness by the modulus law is refused: densities below 11 mg/cm3
@@ -223,7 +222,7 @@ def vertebra_strength(
     body = vertebral_body(mask, spacing_mm)
     tell(0.05, "Meshing the body")
     surface = bone_surface(body.mask, spacing_mm, element_mm)
-    mesh = fill_surface(surface, element_mm, memory_limit_bytes=memory_limit_bytes)
+    mesh = fill_surface(surface, element_mm)
     if mesh.element_count * BYTES_PER_ELEMENT > memory_limit_bytes:
         raise ModelTooLarge(mesh.element_count, mesh.element_count * BYTES_PER_ELEMENT, memory_limit_bytes)
     plates, end = _ends(mesh)

@@ -91,7 +91,7 @@ def _size_flags(spacing_mm: tuple[float, float, float], element_mm: float) -> It
         yield ModelFlag(
             "coarse_elements",
             f"The elements' edges measure {element_mm:.1f} mm, those of the published model 2 mm. The strength comes "
-            "out a few percent too high.",
+            "out a few percent off.",
             (("element_mm", float(element_mm)),),
         )
 

@@ -51,8 +51,7 @@ def fe(settings: Settings, options: argparse.Namespace, console: Console) -> Non
 
 def _with_sensitivity(options: argparse.Namespace) -> bool:
     """Whether the strength is repeated for changed masks: yes, where the model can and nobody said no."""
-    can = MODELS[options.model].bone != "specimen" and options.discretisation != "tetra"
-    return can and options.sensitivity is not False
+    return MODELS[options.model].bone != "specimen" and options.sensitivity is not False
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -77,10 +76,6 @@ def _check(options: argparse.Namespace) -> None:
     }
     if wrong := [name for name, is_wrong in unused.items() if is_wrong]:
         raise ConfigurationError(f"{', '.join(wrong)} has no meaning for the model {options.model}; leave it out.")
-    if options.discretisation == "tetra" and options.sensitivity:
-        raise ConfigurationError(
-            "The sensitivity is computed with bricks: leave out --sensitivity or --discretisation."
-        )
     if options.density_mg_per_cm3 and (options.calibration or options.record):
         raise ConfigurationError("An image of densities needs no calibration: leave out --calibration and --record.")
     for name in ("element_mm", "tissue_modulus_mpa", "memory_limit_gb"):

@@ -1,7 +1,6 @@
 """Curves and directions, for people: force over displacement, strength over the direction of a fall."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,33 +8,10 @@ from matplotlib.projections.polar import PolarAxes
 from numpy.typing import ArrayLike
 
 from dicom_node.strength.plates import INK, MARK, Chart
+from sr_export.polar import LINES, Direction, plot_directions
 
-LINES = (
-    ("#000000", "o", "-"),
-    ("#D55E00", "s", "--"),
-    ("#0072B2", "^", "-."),
-    ("#009E73", "D", ":"),
-    ("#CC79A7", "v", (0, (6, 2, 1, 2))),
-    ("#56B4E9", "P", (0, (1, 1))),
-)
-"""Colour [OkabeIto2008], marker and dash of each line: any one of the three tells them apart."""
-
-
-TURN_MARGIN_DEG = 4.0
 NEAR_THE_END = 0.85
 """Words of a mark beyond this part of the axis stand to its left."""
-
-LEAST_HALF_FAN_DEG = 30.0
-"""Of a polar plot, so that stances and falls are drawn alike."""
-
-
-@dataclass(frozen=True, slots=True)
-class Direction:
-    """Strength of one direction: turn to the front or back, tilt upwards, and load."""
-
-    turn_deg: float
-    tilt_deg: float
-    load_n: float
 
 
 def direction_chart(title: str, directions: Sequence[Direction], tilt_words: str) -> Chart:
@@ -53,28 +29,7 @@ def direction_chart(title: str, directions: Sequence[Direction], tilt_words: str
 
     def draw(axes: Axes) -> None:
         assert isinstance(axes, PolarAxes), "the chart asks for polar axes"
-        tilts = sorted({one.tilt_deg for one in directions})
-        turns = sorted({one.turn_deg for one in directions})
-        for number, tilt in enumerate(tilts):
-            line = sorted((one.turn_deg, one.load_n / 1000) for one in directions if one.tilt_deg == tilt)
-            colour, marker, dash = LINES[number % len(LINES)]
-            angles, loads = np.radians([turn for turn, _ in line]), [load for _, load in line]
-            axes.plot(
-                angles, loads, color=colour, marker=marker, ms=5, ls=dash, lw=1.4, label=f"{tilt:.0f}\N{DEGREE SIGN}"
-            )
-        weakest = min(directions, key=lambda one: one.load_n)
-        axes.plot(np.radians(weakest.turn_deg), weakest.load_n / 1000, "o", ms=15, mfc="none", mec=MARK, mew=2)
-        axes.set_theta_zero_location("N")
-        axes.set_theta_direction(-1)
-        widest = max(LEAST_HALF_FAN_DEG, *map(abs, turns)) + TURN_MARGIN_DEG
-        axes.set_thetamin(-widest)
-        axes.set_thetamax(widest)
-        axes.set_xticks(
-            np.radians(turns), [f"{turn:+.0f}\N{DEGREE SIGN}" if turn else "0\N{DEGREE SIGN}" for turn in turns]
-        )
-        axes.set_ylim(0, max(one.load_n for one in directions) / 1000 * 1.05)
-        axes.tick_params(labelsize=9, colors=INK)
-        axes.grid(color="#CCCCCC", lw=0.6)
+        plot_directions(axes, directions, 9)
         axes.set_title(f"{title}\nangle: towards anterior (-) or posterior (+)", fontsize=9, color=INK, pad=20)
         axes.set_xlabel("distance from the tip: strength, kN", fontsize=9, color=INK)
         axes.legend(

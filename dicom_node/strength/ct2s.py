@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 
 from dicom_node.strength.bone import Bone
-from dicom_node.strength.charts import Direction, direction_chart
+from dicom_node.strength.charts import direction_chart
 from dicom_node.strength.landmarks import femur_landmarks
 from dicom_node.strength.mesh_file import unstructured_grid
 from dicom_node.strength.outcome import Choices, Drawing, Outcome, Progress
@@ -31,6 +31,7 @@ from fe.femur_sensitivity import femur_sensitivity
 from fe.load_cases import Kind
 from fe.material import MORGAN_2003_FEMORAL_NECK, POISSON_RATIO
 from fe.strength import CaseStrength, FemurStrength, femur_strength
+from sr_export.polar import Direction
 
 KINDS: tuple[tuple[Kind, str], ...] = (("stance", "stance"), ("fall", "fall"))
 """Kind of a case, and what people call it."""
@@ -74,7 +75,13 @@ def run_ct2s(bone: Bone, choices: Choices, progress: Progress) -> Outcome:
         outcome,
         bone,
         lambda tell: femur_sensitivity(
-            result, bone.rho_qct_mg_per_cm3, bone.mask, bone.spacing_mm, to_ash=bone.to_ash, progress=tell
+            result,
+            bone.rho_qct_mg_per_cm3,
+            bone.mask,
+            bone.spacing_mm,
+            to_ash=bone.to_ash,
+            memory_limit_bytes=choices.memory_limit_bytes,
+            progress=tell,
         ),
         progress,
     )

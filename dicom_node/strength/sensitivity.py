@@ -20,10 +20,6 @@ def first_part(progress: Progress) -> Progress:
     return lambda done, stage: progress(MODEL_SHARE * done, stage)
 
 
-def quietly(done: float, stage: str) -> None:
-    """Progress of one of several solves that is told as a whole."""
-
-
 def with_sensitivity(
     outcome: Outcome, bone: Bone, compute: Callable[[Progress], Sensitivity], progress: Progress
 ) -> Outcome:

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dicom_node.strength.bone import Bone
 from dicom_node.strength.charts import curve_chart
@@ -13,11 +12,10 @@ from dicom_node.strength.mesh_file import unstructured_grid
 from dicom_node.strength.outcome import Choices, Drawing, Outcome, Progress
 from dicom_node.strength.plates import Mark, Picture3D, Scale, plate
 from dicom_node.strength.scene import FROM_LEFT, FRONT, Part, arrow, render, surface
-from dicom_node.strength.sensitivity import first_part, quietly, with_sensitivity
+from dicom_node.strength.sensitivity import first_part, with_sensitivity
 from fe.endplates import Endplate
-from fe.sensitivity import Outcome as Strengths
-from fe.sensitivity import sensitivity
 from fe.vertebra import ELEMENT_MM, VertebraSettings, VertebraStrength, vertebra_strength
+from fe.vertebra_sensitivity import vertebra_sensitivity
 
 PLASTIC = "plastic_strain"
 COLOURS = "YlOrRd"
@@ -33,22 +31,15 @@ ARROW_MM, ARROW_ROOM_MM = 14.0, 1.0
 
 def run_vertebra(bone: Bone, choices: Choices, progress: Progress) -> Outcome:
     """Shorten a vertebral body until its strength is reached."""
-
-    def run(mask: NDArray[np.bool_], tell: Progress) -> VertebraStrength:
-        return vertebra_strength(
-            bone.rho_qct_mg_per_cm3,
-            mask,
-            bone.spacing_mm,
-            bone.level,
-            element_mm=choices.element_mm or ELEMENT_MM,
-            progress=tell,
-            memory_limit_bytes=choices.memory_limit_bytes,
-        )
-
-    def evaluate(mask: NDArray[np.bool_], start: None) -> Strengths[None]:
-        return Strengths({"strength": run(mask, quietly).failure_load_n}, start)
-
-    result = run(bone.mask, first_part(progress) if choices.with_sensitivity else progress)
+    result = vertebra_strength(
+        bone.rho_qct_mg_per_cm3,
+        bone.mask,
+        bone.spacing_mm,
+        bone.level,
+        element_mm=choices.element_mm or ELEMENT_MM,
+        progress=first_part(progress) if choices.with_sensitivity else progress,
+        memory_limit_bytes=choices.memory_limit_bytes,
+    )
     outcome = Outcome(
         headline=f"{bone.name}: strength {result.failure_load_n:,.0f} N (elastic, perfectly plastic).",
         rows=(
@@ -66,11 +57,17 @@ def run_vertebra(bone: Bone, choices: Choices, progress: Progress) -> Outcome:
     )
     if not choices.with_sensitivity:
         return outcome
-    base = Strengths({"strength": result.failure_load_n}, None)
     return with_sensitivity(
         outcome,
         bone,
-        lambda tell: sensitivity(bone.mask, bone.spacing_mm, evaluate, base=base, progress=tell),
+        lambda tell: vertebra_sensitivity(
+            result,
+            bone.rho_qct_mg_per_cm3,
+            bone.mask,
+            bone.spacing_mm,
+            memory_limit_bytes=choices.memory_limit_bytes,
+            progress=tell,
+        ),
         progress,
     )
 

@@ -1,7 +1,7 @@
 """Direct solution of symmetric sparse systems: PARDISO where it is installed, SciPy's SuperLU otherwise.
 
 Both give the same answer; PARDISO (Intel MKL, proprietary but free to redistribute; ``pip install 'osteonode[fe]'``)
-keeps half of the matrix, and is faster by more than a factor of ten on models of bone. Why: docs/adr/0004.
+needs a sixth of the memory and a tenth of the time at 26 000 equations [measured]. Why: docs/adr/0004.
 """
 
 import weakref

@@ -21,8 +21,8 @@ Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 RESIDUAL_LIMIT = 1e-8
-"""Largest relative residual of a direct solution that is believed. Double precision leaves 1e-12 on short bones and 1e-10
-on long ones [measured]; more than 1e-8 after a correction means a nearly singular stiffness."""
+"""Largest relative residual of a direct solution that is believed. Double precision leaves 1e-12 on short bones and
+1e-10 on long ones [measured]; more than 1e-8 after a correction means a nearly singular stiffness."""
 
 CORRECTIONS = 1
 """Steps of iterative refinement where the first solution is not good enough."""

@@ -4,8 +4,8 @@
 2. Signed distance to the voxels' border in mm, smoothed by a fraction of a voxel along each axis, resampled to a step
    between 1/6 and 1/2.5 of the edge: staircases go, whatever the spacing.
 3. The level of that field that encloses the mask's own volume, as triangles (marching cubes).
-4. Clusters of equal area become the vertices of a new surface [Valette2004], put back onto the level, then moved along
-   their normals until the volume is the mask's again.
+4. Clusters of equal area become the vertices of a new surface [Valette2004], which are moved along their normals until
+   the volume is the mask's again.
 5. The result is closed, manifold and turned outside, or it is an error; MeshFix repairs it where it is installed.
 
 How far the surface lies from the mask's border is measured and part of the result.
@@ -38,9 +38,9 @@ Ints = NDArray[np.int32]
 Bools = NDArray[np.bool_]
 
 SMOOTHING_VOXELS = 0.7
-"""Standard deviation of the Gaussian on the distance, in voxels of each axis. Of a ball of 24 mm it leaves 0.07 mm of
-roughness (r.m.s.) with voxels of 0.8 mm and 0.25 mm with 3 mm; 0.5 leaves half as much again, and 1.0 closes the valley
-behind a trochanter [measured, docs/methods/tetrahedra.md]."""
+"""Standard deviation of the Gaussian on the distance, in voxels of each axis. On a ball of 24 mm it leaves a roughness
+of a tenth of a voxel (r.m.s.); 0.5 leaves half as much again, and 1.0 flattens edges and valleys for little gain
+[measured, docs/methods/tetrahedra.md]."""
 
 STEPS_PER_EDGE = (2.5, 6.0)
 """The field's step is at most 1/2.5 of the edge, so that at least six vertices of marching cubes make one cluster, and
@@ -122,10 +122,8 @@ def bone_surface(mask: Bools, spacing_mm: tuple[float, float, float], edge_mm: f
             "use a smaller edge."
         )
     volume = float(body.sum() * spacing.prod())
-    field = _smooth_field(distance, spacing, edge_mm, volume)
-    points, triangles = _level_surface(field, volume)
+    points, triangles = _level_surface(_smooth_field(distance, spacing, edge_mm, volume), volume)
     points, triangles = _uniform(points, triangles, edge_mm)
-    points = field.projected(points)
     is_repaired = not is_closed(triangles)
     if is_repaired:
         points, triangles = repaired(points, triangles)
@@ -193,24 +191,6 @@ class _Field:
     values: Doubles
     step_mm: Doubles
     level: float
-
-    def projected(self, points: Doubles) -> Doubles:
-        """Return points near the surface moved onto it along the gradient (Newton's method)."""
-        slopes = np.gradient(self.values, *self.step_mm)
-        for _ in range(PROJECTIONS):
-            at = (points / self.step_mm).T
-            error = ndimage.map_coordinates(self.values, at, order=1, mode="nearest") - self.level
-            slope = np.stack([ndimage.map_coordinates(part, at, order=1, mode="nearest") for part in slopes], axis=1)
-            steepness = np.maximum((slope**2).sum(axis=1, keepdims=True), SHALLOW**2)
-            points = points - error[:, None] * slope / steepness
-        return points
-
-
-PROJECTIONS = 3
-"""Steps of Newton's method: a cluster's centre starts within edge^2 / (16 radius) of the surface."""
-
-SHALLOW = 0.5
-"""A signed distance has slope 1; where smoothing left less than this the step is not lengthened further."""
 
 
 def _smooth_field(distance: Doubles, spacing: Doubles, edge_mm: float, volume_mm3: float) -> _Field:

@@ -169,13 +169,13 @@ def _buffers(x):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, fastmath=FAST, error_model="numpy", cache=True)
-def multiply_slabs(begin, end, colour, slab_runs, slab_nodes, run_nodes, run_first, modulus, blocks, x, y):  # type: ignore[no-untyped-def]
-    """Set y = K x, the slabs ``2 begin + colour, ..., 2 (end - 1) + colour``; colour 0 first.
+def energy_slabs(begin, end, colour, slab_runs, slab_nodes, run_nodes, run_first, modulus, blocks, x, y, energy):  # type: ignore[no-untyped-def]
+    """Set y = K x and ``energy[slab]`` to the slab's share of x y, for every second slab; colour 0 comes first.
 
     Parameters
     ----------
     begin, end, colour
-        Which slabs.
+        Slabs ``2 begin + colour, ..., 2 (end - 1) + colour``.
     slab_runs : (slabs + 1,) int32 array
         First run of every slab; slabs are stacked along z and neighbours share one layer of nodes.
     slab_nodes : (slabs, 4) int32 array
@@ -189,31 +189,10 @@ def multiply_slabs(begin, end, colour, slab_runs, slab_nodes, run_nodes, run_fir
     blocks : (8, 9) array
         From ``fe.voxel.element.walsh_blocks``.
     x, y : (3, nodes) arrays
-        All floating arrays have one type.
+        All floating arrays but the energy have one type.
+    energy : (slabs,) array
+        Half of its sum is the strain energy.
     """
-    buffers = _buffers(x)
-    for half in range(begin, end):
-        slab = 2 * half + colour
-        _multiply_slab(slab, slab_runs, slab_nodes, run_nodes, run_first, modulus, blocks, x, y, buffers)
-
-
-@njit(nogil=True, fastmath=FAST, error_model="numpy", cache=True)
-def residual_slabs(begin, end, colour, slab_runs, slab_nodes, run_nodes, run_first, modulus, blocks, x, y, b):  # type: ignore[no-untyped-def]
-    """Set y = b - K x; arguments as for ``multiply_slabs``."""
-    buffers = _buffers(x)
-    for half in range(begin, end):
-        slab = 2 * half + colour
-        _multiply_slab(slab, slab_runs, slab_nodes, run_nodes, run_first, modulus, blocks, x, y, buffers)
-        first, stop = own_nodes(slab, slab_nodes, colour == 1)
-        for c in range(3):
-            source, target = b[c, first:stop], y[c, first:stop]
-            for i in range(stop - first):
-                target[i] = source[i] - target[i]
-
-
-@njit(nogil=True, fastmath=FAST, error_model="numpy", cache=True)
-def energy_slabs(begin, end, colour, slab_runs, slab_nodes, run_nodes, run_first, modulus, blocks, x, y, energy):  # type: ignore[no-untyped-def]
-    """Set y = K x and ``energy[slab]`` to the slab's share of x y; arguments as for ``multiply_slabs``."""
     buffers = _buffers(x)
     for half in range(begin, end):
         slab = 2 * half + colour
@@ -228,6 +207,20 @@ def energy_slabs(begin, end, colour, slab_runs, slab_nodes, run_nodes, run_first
 
 
 @njit(nogil=True, fastmath=FAST, error_model="numpy", cache=True)
+def residual_slabs(begin, end, colour, slab_runs, slab_nodes, run_nodes, run_first, modulus, blocks, x, y, b):  # type: ignore[no-untyped-def]
+    """Set y = b - K x; arguments as for ``energy_slabs``."""
+    buffers = _buffers(x)
+    for half in range(begin, end):
+        slab = 2 * half + colour
+        _multiply_slab(slab, slab_runs, slab_nodes, run_nodes, run_first, modulus, blocks, x, y, buffers)
+        first, stop = own_nodes(slab, slab_nodes, colour == 1)
+        for c in range(3):
+            source, target = b[c, first:stop], y[c, first:stop]
+            for i in range(stop - first):
+                target[i] = source[i] - target[i]
+
+
+@njit(nogil=True, fastmath=FAST, error_model="numpy", cache=True)
 def smooth_slabs(  # type: ignore[no-untyped-def]
     begin, end, colour, slab_runs, slab_nodes, run_nodes, run_first, modulus, blocks, x, y, b, inverse, keep, add, d
 ):
@@ -237,7 +230,7 @@ def smooth_slabs(  # type: ignore[no-untyped-def]
     all others when the slab of odd number that reads them is done.
 
     ``inverse`` is (6, nodes): xx, yy, zz, xy, yz, xz of the symmetric inverse diagonal blocks, with zeros in the rows
-    and columns of held degrees of freedom. Other arguments as for ``multiply_slabs``.
+    and columns of held degrees of freedom. Other arguments as for ``energy_slabs``.
     """
     buffers = _buffers(x)
     tile = np.zeros(6 * LANES, x.dtype)

@@ -14,7 +14,7 @@ from scipy import sparse
 
 from fe.voxel.diagonal import corner_sums
 from fe.voxel.element import hex8_stiffness, walsh_blocks
-from fe.voxel.kernels import energy_slabs, multiply_slabs, residual_slabs
+from fe.voxel.kernels import energy_slabs, residual_slabs
 from fe.voxel.numbering import Numbering
 from fe.voxel.workers import ALONE, Workers
 
@@ -47,7 +47,7 @@ class StiffnessOperator:
 
     def multiply(self, x: Floats, out: Floats, workers: Workers = ALONE) -> Floats:
         """Write K x to ``out`` ((3, nodes), the operator's type) and return it."""
-        self.each_slab(multiply_slabs, (x, out), workers)
+        self.energy(x, out, workers)
         return out
 
     def residual(self, b: Floats, x: Floats, out: Floats, workers: Workers) -> None:

@@ -202,8 +202,8 @@ def _interpolation(fine: Level, coarse: Level) -> sparse.csr_array:
 
 def _sparse_tensor(matrix: sparse.csr_array, device: torch.device) -> Tensor:
     triplets = matrix.tocoo()
-    indices = torch.as_tensor(np.stack((triplets.row, triplets.col)))
-    return torch.sparse_coo_tensor(indices, torch.as_tensor(triplets.data), matrix.shape).to(device).coalesce()
+    indices, values = torch.as_tensor(np.stack((triplets.row, triplets.col))), torch.as_tensor(triplets.data)
+    return torch.sparse_coo_tensor(indices, values, matrix.shape, check_invariants=True).to(device).coalesce()
 
 
 def _cycle(model: ElasticModel, levels: list[_TorchLevel], depth: int, b: Tensor) -> Tensor:

@@ -216,3 +216,31 @@ def test_the_stance_strength_settles_when_the_elements_shrink():
         for element_mm in (3.0, 2.0, 1.5)
     ]
     assert abs(loads[2] / loads[1] - 1) < 0.15
+
+
+def test_tetrahedra_give_nearly_the_strengths_of_bricks():
+    pytest.importorskip("tetgen")
+    pytest.importorskip("pyacvd")
+    femur = synthetic_femur("R", (2.0,) * 3, shaft_mm=110.0)
+    bricks, tetra = (
+        femur_strength(
+            femur.rho_qct_mg_per_cm3,
+            femur.mask,
+            femur.spacing_mm,
+            "R",
+            cases=SINGLE_CASES,
+            discretisation=discretisation,
+            element_mm=element_mm,
+        )
+        for discretisation, element_mm in (("voxel", 2.0), ("tetra", 6.0))
+    )
+    assert tetra.field.cell_type == "quadratic_tetra"
+    assert tetra.facts.residual < 1e-9
+    assert tetra.facts.reaction_balance < 1e-9
+    for one, other in zip(bricks.cases, tetra.cases, strict=True):
+        assert other.failure_load_n == pytest.approx(one.failure_load_n, rel=0.25)
+        assert other.support_force_n / other.failure_load_n == pytest.approx(
+            one.support_force_n / one.failure_load_n, rel=0.02
+        )
+        assert other.active_contact_nodes > 0 or other.kind == "stance"
+        assert np.isfinite(tetra.risk[other.name]).sum() > 0.5 * tetra.facts.element_count

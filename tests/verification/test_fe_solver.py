@@ -172,6 +172,64 @@ def test_solutions_add_up_and_scale():
     np.testing.assert_allclose(solve(stiffer, f, tolerance=1e-11).displacement_mm, u / 4, atol=1e-8 * np.abs(u).max())
 
 
+def on_grid(numbering, vectors):
+    """Nodal (x, y, z) vectors, (3, nodes), as a dense field (z, y, x, component)."""
+    dense = np.zeros((*numbering.node_numbers.shape, 3))
+    dense[numbering.node_numbers >= 0] = vectors.T
+    return dense
+
+
+def moved(field, axes, mirrored):
+    """Turn or mirror a dense field of vectors: its places, and its components with them."""
+    field = np.flip(field.transpose(*axes, 3), mirrored)
+    field = field[..., [2 - axes[2 - c] for c in range(3)]]  # component c lies along axis 2 - c
+    return field * [-1.0 if 2 - c in mirrored else 1.0 for c in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("axes", "mirrored"),
+    [
+        ((0, 2, 1), (1,)),  # a quarter turn about z
+        ((1, 0, 2), (0,)),
+        ((2, 1, 0), (2,)),
+        ((0, 1, 2), (2,)),  # left and right exchanged
+        ((0, 1, 2), (0,)),
+        ((1, 2, 0), ()),  # another order of the axes
+    ],
+)
+def test_a_turned_or_mirrored_model_has_the_turned_or_mirrored_displacements(axes, mirrored):
+    rng = np.random.default_rng(18)
+    modulus = 10 ** rng.uniform(2, 4, (11, 8, 9))
+    modulus[4:7, 2:5, 3:] = 0
+    numbering = number_voxels(modulus > 0)
+    held, force = bottom_held(numbering), rng.standard_normal((3, numbering.node_count))
+    plain = solve(elastic_model(modulus, SIZE_MM, NU, held), force, tolerance=1e-10).displacement_mm
+    other = np.flip(modulus.transpose(axes), mirrored).copy()
+    turned = number_voxels(other > 0)
+    nodes = turned.node_numbers >= 0
+    model = elastic_model(
+        other,
+        tuple(SIZE_MM[axis] for axis in axes),
+        NU,
+        (moved(on_grid(numbering, held.astype(float)), axes, mirrored)[nodes] != 0).T,
+    )
+    loads = np.ascontiguousarray(moved(on_grid(numbering, force), axes, mirrored)[nodes].T)
+    found = on_grid(turned, solve(model, loads, tolerance=1e-10).displacement_mm)
+    expected = moved(on_grid(numbering, plain), axes, mirrored)
+    np.testing.assert_allclose(found, expected, atol=1e-8 * np.abs(plain).max())
+
+
+def test_metres_and_pascals_give_the_same_displacements_as_millimetres_and_megapascals():
+    modulus = sponge(19, (9, 8, 10), fraction=1.0)
+    numbering = number_voxels(modulus > 0)
+    held = bottom_held(numbering)
+    force = np.random.default_rng(20).standard_normal(held.shape)
+    in_mm = solve(elastic_model(modulus, SIZE_MM, NU, held), force, tolerance=1e-10).displacement_mm
+    size_m = tuple(size / 1000 for size in SIZE_MM)
+    in_m = solve(elastic_model(modulus * 1e6, size_m, NU, held), force, tolerance=1e-10).displacement_mm
+    np.testing.assert_allclose(in_m * 1000, in_mm, atol=1e-8 * np.abs(in_mm).max())
+
+
 def test_the_iterations_do_not_grow_with_the_mesh():
     counts = []
     for n in (12, 24, 48):

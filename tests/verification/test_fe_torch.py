@@ -19,11 +19,20 @@ DEVICES = [
 ]
 
 
-def held_block(seed=0, shape=(50, 20, 22)):
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small tensors: threads would only wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def held_block(seed=0, shape=(44, 16, 18)):
     """A block of random moduli with a hole, held at the bottom and pulled everywhere."""
     rng = np.random.default_rng(seed)
     modulus = 10 ** rng.uniform(3, 4, shape)
-    modulus[10:30, 6:12, 5:13] = 0
+    modulus[10:30, 5:10, 5:12] = 0
     numbering = number_voxels(modulus > 0)
     held = np.repeat((numbering.node_places[:, 0] == 0)[None], 3, axis=0)
     return elastic_model(modulus, SIZE_MM, NU, held), rng.standard_normal(held.shape)
@@ -33,12 +42,12 @@ def held_block(seed=0, shape=(50, 20, 22)):
 def test_both_solvers_find_the_same_displacements_in_the_same_iterations(device):
     model, force = held_block()
     assert len(model.multigrid.levels) == 3, "interpolation twice"
-    compiled = solve(model, force, tolerance=1e-9)
-    found = solve_on_torch(model, force, device=device, tolerance=1e-9)
+    compiled = solve(model, force, tolerance=1e-8)
+    found = solve_on_torch(model, force, device=device, tolerance=1e-8)
     scale = np.abs(compiled.displacement_mm).max()
-    np.testing.assert_allclose(found.displacement_mm, compiled.displacement_mm, atol=1e-8 * scale)
+    np.testing.assert_allclose(found.displacement_mm, compiled.displacement_mm, atol=1e-7 * scale)
     assert abs(found.iterations - compiled.iterations) <= 1
-    assert found.residual <= 2e-9
+    assert found.residual <= 2e-8
 
 
 @pytest.mark.parametrize("device", DEVICES)

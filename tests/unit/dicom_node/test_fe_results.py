@@ -182,7 +182,6 @@ def test_a_folder_in_use_is_kept_unless_it_may_be_overwritten(
         (["--model", "microfe", "--threads", "100000"], "this process may use 1 to"),
         (["--model", "sas", "--element-mm", "-1"], "no positive number"),
         (["--model", "ct2s"], "--side R"),
-        (["--model", "ct2s", "--side", "R", "--discretisation", "tetra", "--sensitivity"], "computed with bricks"),
     ],
 )
 def test_what_does_not_go_together_is_a_sentence_and_exit_code_1(

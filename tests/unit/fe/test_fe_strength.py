@@ -239,3 +239,22 @@ def test_a_trochanter_that_never_stops_penetrating_is_an_error(monkeypatch):
 def test_a_femur_too_short_to_fail_anywhere_is_an_error():
     with pytest.raises(UnsupportedModel):
         strength_of(cases=(STANCE,), settings=FemurSettings(end_zone_mm=500.0))
+
+
+def test_a_hole_inside_the_mask_is_filled_and_flagged():
+    femur = synthetic_femur("R", VOXEL_MM, shaft_mm=150.0)
+    pierced = femur.mask.copy()
+    z, y, x = np.argwhere(femur.rho_qct_mg_per_cm3 == 200.0)[2000]
+    pierced[z : z + 2, y : y + 2, x : x + 2] = False
+    whole = strength_of(cases=(STANCE,))
+    filled = femur_strength(femur.rho_qct_mg_per_cm3, pierced, VOXEL_MM, "R", element_mm=3.0, cases=(STANCE,))
+    assert filled.cases == whole.cases
+    found = {flag.code: dict(flag.evidence) for flag in filled.flags}
+    assert found["cavities_filled"] == {"voxels": 8.0}
+    assert "cavities_filled" not in {flag.code for flag in whole.flags}
+
+
+def test_a_short_shaft_is_flagged_with_its_effect():
+    (flag,) = (one for one in strength_of(cases=(STANCE,), shaft_mm=48.0).flags if one.code == "short_shaft")
+    assert "cut 50 mm below its head was 2.6 times as strong in stance and 1.3 times in falls" in flag.sentence
+    assert dict(flag.evidence)["synthetic_stance_factor"] == 2.6
