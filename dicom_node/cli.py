@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = _add(commands, "demo", "run the main job on a real public CT, with a PACS beside the node", "demo:demo")
     demo.add_argument("--out", type=Path, default=Path("build/demo"), help="folder for everything the demo makes")
 
-    peer = commands.add_parser("peer", help="list, add, remove or verify peers, or send to one")
+    peer = commands.add_parser("peer", help="list, add, set, remove or verify peers, or send to one")
     actions = peer.add_subparsers(required=True, metavar="ACTION")
     _add(actions, "list", "list the peers", "peers:list_peers")
     add = _add(actions, "add", "add a peer", "peers:add")
@@ -94,6 +94,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add.add_argument("--max-associations", type=int, help="associations it may have open at the same time")
     add.add_argument("--tls", action="store_true", help="call it over TLS")
+    change = _add(actions, "set", "set what a peer gets of the results", "peers:set_peer")
+    change.add_argument("name")
+    for action in (add, change):
+        action.add_argument("--objects", metavar="LIST", help="results it gets: sr,seg,sc,pdf or some of them")
+        action.add_argument(
+            "--sr-class", metavar="CLASS", help="auto (default), comprehensive_3d, comprehensive, enhanced, basic_text"
+        )
     _add(actions, "remove", "remove a peer", "peers:remove").add_argument("name")
     _add(actions, "echo", "verify a peer with C-ECHO", "peers:verify").add_argument("name")
     send = _add(actions, "send", "send the DICOM files of a folder to a peer", "peers:send")

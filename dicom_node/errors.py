@@ -6,6 +6,7 @@
     |-- Unavailable          retried: a disk, peer or database is away
     |   |-- DiskFull
     |   `-- PeerUnavailable
+    |       `-- NothingAccepted
     |-- ConfigurationError   final: an administrator has to change something
     |   `-- NotFound         what was named is not there
     |-- IntakeError          final: an instance cannot be kept as a member of a study
@@ -34,6 +35,10 @@ class DiskFull(Unavailable):
 
 class PeerUnavailable(Unavailable):
     """A peer does not answer, refuses the association, or is out of resources."""
+
+
+class NothingAccepted(PeerUnavailable):
+    """A peer accepted an association and none of its presentation contexts; for a delivery that is final."""
 
 
 class ConfigurationError(NodeError):

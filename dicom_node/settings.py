@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     strength_interval: bool = Field(
         True, description="Compute strengths also for the femur's outline moved by one and two voxels in and out."
     )
+    reject_superseded: bool = Field(
+        False, description="Send a rejection note (IHE IOCM) for the results that a new run of a study replaces."
+    )
     hospital_database_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in the data folder.")
     identity_database_url: str | None = Field(None, description="SQLAlchemy URL of the identity map.")
     research_database_url: str | None = Field(None, description="SQLAlchemy URL of jobs and results.")

@@ -1,16 +1,18 @@
 """All result objects of one job, from the original headers and one report."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from sr_export.context import check_source, identity_of
+from sr_export.corrected import with_correction
 from sr_export.frames import slice_headers
 from sr_export.geometry import grid_from_headers
-from sr_export.inputs import Report
+from sr_export.inputs import Correction, Report
+from sr_export.kos import build_kos
 from sr_export.page import draw_pages
 from sr_export.pdf import build_pdf
 from sr_export.sc import build_pages
@@ -36,6 +38,8 @@ class ResultSet:
         The document itself.
     page_rgb
         The pages as (row, column, 3) uint8 arrays.
+    kos
+        Note that rejects superseded objects, where that was asked for.
     """
 
     segs: tuple[Dataset, ...] = field(repr=False)
@@ -44,6 +48,7 @@ class ResultSet:
     pdf: Dataset = field(repr=False)
     pdf_bytes: bytes = field(repr=False)
     page_rgb: tuple[NDArray[np.uint8], ...] = field(repr=False)
+    kos: Dataset | None = field(default=None, repr=False)
 
     @property
     def seg(self) -> Dataset | None:
@@ -53,10 +58,16 @@ class ResultSet:
     @property
     def datasets(self) -> tuple[Dataset, ...]:
         """Every object, in the order to send them: what is referred to comes before what refers to it."""
-        return (*self.segs, self.sr, *self.pages, self.pdf)
+        return (*self.segs, self.sr, *self.pages, self.pdf, *([self.kos] if self.kos is not None else []))
 
 
-def build_results(source: Sequence[Dataset], report: Report, previous: Sequence[Dataset] = ()) -> ResultSet:
+def build_results(
+    source: Sequence[Dataset],
+    report: Report,
+    previous: Sequence[Dataset] = (),
+    correction: Correction | None = None,
+    superseded: Sequence[Dataset] = (),
+) -> ResultSet:
     """Build every result object of one job.
 
     Parameters
@@ -68,6 +79,10 @@ def build_results(source: Sequence[Dataset], report: Report, previous: Sequence[
         What to say.
     previous
         Structured reports of earlier runs that this one replaces.
+    correction
+        The segmentation that a person corrected, where the report rests on one.
+    superseded
+        Every object of earlier runs that a rejection note shall reject; none makes no note.
 
     Raises
     ------
@@ -77,10 +92,11 @@ def build_results(source: Sequence[Dataset], report: Report, previous: Sequence[
     source = slice_headers(source)
     check_source(source)
     grid = grid_from_headers(source)
-    segs = build_segs(source, grid, report)
-    sr = build_sr(source, segs, report, previous)
+    report = with_correction(report, correction)
+    segs = build_segs(source, grid, report, is_corrected=correction is not None)
+    sr = build_sr(source, segs, report, previous, correction)
     pages = draw_pages(report, identity_of(source[0]))
-    return ResultSet(
+    results = ResultSet(
         segs=segs,
         sr=sr,
         pages=build_pages(source, pages.page_rgb, report),
@@ -88,3 +104,11 @@ def build_results(source: Sequence[Dataset], report: Report, previous: Sequence[
         pdf_bytes=pages.pdf_bytes,
         page_rgb=pages.page_rgb,
     )
+    rejected = rejected_objects(results, superseded)
+    return replace(results, kos=build_kos(source[0], rejected, report)) if rejected else results
+
+
+def rejected_objects(results: ResultSet, superseded: Sequence[Dataset]) -> list[Dataset]:
+    """Return the superseded objects that no longer hold: a run that gives the same object again keeps it."""
+    current = {str(dataset.SOPInstanceUID) for dataset in results.datasets}
+    return [one for one in superseded if str(one.SOPInstanceUID) not in current]

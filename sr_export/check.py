@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from sr_export.build import ResultSet
+from sr_export.build import ResultSet, rejected_objects
 from sr_export.codes import LATERALITIES
 from sr_export.context import BANNER, PATIENT_SEX, PATIENT_STUDY, RESEARCH_ONLY
+from sr_export.corrected import correction_sentence
 from sr_export.frames import slice_headers
 from sr_export.geometry import Grid, grid_from_headers
-from sr_export.inputs import Region, Report
+from sr_export.inputs import Correction, Region, Report
 from sr_export.seg import tracking_uid
 
 POSITION_TOLERANCE_MM = 0.05
@@ -41,7 +42,13 @@ class Segment:
     centre_lps: NDArray[np.float64]
 
 
-def check_results(source: Sequence[Dataset], results: ResultSet, report: Report) -> tuple[str, ...]:
+def check_results(
+    source: Sequence[Dataset],
+    results: ResultSet,
+    report: Report,
+    correction: Correction | None = None,
+    superseded: Sequence[Dataset] = (),
+) -> tuple[str, ...]:
     """Return every problem found, as sentences without identifiers; empty when the objects may be sent.
 
     Parameters
@@ -52,6 +59,8 @@ def check_results(source: Sequence[Dataset], results: ResultSet, report: Report)
         As built, or as read back from files.
     report
         What the objects should say.
+    correction, superseded
+        As given to ``build_results``.
     """
     source = slice_headers(source)
     problems: list[str] = []
@@ -59,7 +68,8 @@ def check_results(source: Sequence[Dataset], results: ResultSet, report: Report)
         problems += _identity_problems(dataset, source[0])
         problems += _common_problems(dataset)
         problems += _text_problems(dataset)
-    problems += _reference_problems(source, results)
+    problems += _reference_problems(source, results, correction, superseded)
+    problems += _correction_problems(results, correction)
     problems += _number_problems(results.sr, report)
     problems += _segment_problems(source, results.segs, report)
     return tuple(problems)
@@ -111,16 +121,36 @@ def _is_scanner(item: Dataset) -> bool:
     return any(purpose.get("CodeValue") == SCANNER_PURPOSE for purpose in purposes)
 
 
-def _reference_problems(source: Sequence[Dataset], results: ResultSet) -> Iterator[str]:
-    """Every reference points into the source, to an object of this job, or to a named predecessor."""
+def _reference_problems(
+    source: Sequence[Dataset], results: ResultSet, correction: Correction | None, superseded: Sequence[Dataset]
+) -> Iterator[str]:
+    """Every reference points into the source, to an object of this job, or to what was named to the builders."""
     instances = {str(header.SOPInstanceUID) for header in source}
     known = instances | {str(dataset.SOPInstanceUID) for dataset in results.datasets}
     if len(known) < len(instances) + len(results.datasets):
         yield "Two objects share one SOP Instance UID."
+    corrected = {correction.sop_instance_uid} if correction is not None else set()
+    rejected = {str(dataset.SOPInstanceUID) for dataset in rejected_objects(results, superseded)}
     for dataset in results.datasets:
-        unknown = _referenced(dataset) - known
+        allowed = rejected if dataset is results.kos else known | corrected
+        unknown = _referenced(dataset) - allowed
         if unknown:
             yield f"{dataset.Modality}: {len(unknown)} references point to no instance of source or job."
+    if missing := rejected - (_referenced(results.kos) if results.kos is not None else set()):
+        yield f"KO: {len(missing)} superseded objects are not rejected."
+
+
+def _correction_problems(results: ResultSet, correction: Correction | None) -> Iterator[str]:
+    """Check that a corrected segmentation is cited, told of in the Summary and called so, and no other is."""
+    if correction is not None and correction.sop_instance_uid not in _referenced(results.sr):
+        yield "SR: the corrected segmentation is not cited."
+    summary = " ".join(str(item.get("TextValue", "")) for item in _content(results.sr) if _name(item) == "Summary")
+    if correction is not None and correction_sentence(correction) not in summary:
+        yield "SR: the Summary does not say who corrected the segmentation."
+    expected = "AUTOMATIC" if correction is None else "SEMIAUTOMATIC"
+    for seg in results.segs:
+        if any(item.get("SegmentAlgorithmType") != expected for item in seg.SegmentSequence):
+            yield f"SEG: Segment Algorithm Type is not {expected}."
 
 
 def _referenced(dataset: Dataset) -> set[str]:

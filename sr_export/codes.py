@@ -1,4 +1,6 @@
-"""Every coded concept the result objects use, in tables; docs/results.md lists the same rows.
+"""Every code the result objects use, in tables; docs/results.md lists the same rows.
+
+What can be measured or said of a bone is tabulated in ``sr_export.concepts``.
 
 Standard codes are used where DICOM tabulates one (SNOMED CT subset, DCM, UCUM: PS3.16). DICOM has no bone
 density or bone strength concept, and the LOINC ones name the DXA method, so those live in a private scheme
@@ -9,11 +11,22 @@ number. A value that depends on calibration has a second code, whose name ends "
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from pydicom.sr.coding import Code
 
+from sr_export.concepts import (
+    CONCEPTS,
+    FEMURS,
+    PERIPHERAL,
+    PERIPHERAL_BONES,
+    SIDES,
+    STATEMENTS,
+    SUBJECT_WORDS,
+    VERTEBRAE,
+    Concept,
+    Words,
+)
 from sr_export.errors import ContradictoryReport, UnknownConcept
 from sr_export.inputs import Laterality
 
@@ -24,17 +37,11 @@ SCHEME_VERSION = "1"
 Bound = Literal["", "lower", "upper"]
 """Which end of an interval a value is; empty for the value itself."""
 
-SIDE_WORDS: dict[str, str] = {"R": "Right", "L": "Left"}
 LATERALITIES: dict[Laterality, Code] = {
     "R": Code("24028007", "SCT", "Right"),
     "L": Code("7771000", "SCT", "Left"),
 }
 """CID 244 Laterality."""
-
-VERTEBRAE: tuple[str, ...] = ("T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5")
-SIDES: tuple[str, ...] = ("R", "L")
-FEMURS: tuple[str, ...] = ("femur", "proximal_femur", "femoral_neck")
-"""Structures that a sided concept may be said of."""
 
 STRUCTURES: dict[str, Code] = {
     "femur": Code("71341001", "SCT", "Femur"),
@@ -51,9 +58,14 @@ STRUCTURES: dict[str, Code] = {
     "L4": Code("11994002", "SCT", "L4 vertebra"),
     "L5": Code("49668003", "SCT", "L5 vertebra"),
     "lumbar_spine": Code("122496007", "SCT", "Lumbar spine"),
+    "radius": Code("62413002", "SCT", "Radius"),
+    "tibia": Code("12611008", "SCT", "Tibia"),
+    "ulna": Code("23416004", "SCT", "Ulna"),
+    "fibula": Code("87342007", "SCT", "Fibula"),
+    "metacarpal_2": Code("36455000", "SCT", "Metacarpal"),
 }
 """SNOMED CT subset of PS3.16 (CID 7300s and 4031); ``hip_bone`` carries the region's code, as peers do;
-the femoral neck is not in that subset [m]."""
+the femoral neck is not in that subset [m]. The second metacarpal has no code of its own there: names say which."""
 
 CATEGORIES: dict[str, Code] = {
     "osteoporosis": Code("64859006", "SCT", "Osteoporosis"),
@@ -63,15 +75,18 @@ CATEGORIES: dict[str, Code] = {
 """QCT category of the L1-L2 mean: below 80, 80 to 120, above 120 mg/cm3 [Niu2023]. Never a WHO T-score."""
 
 ANATOMICAL_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")
-MEAN = Code("373098007", "SCT", "Mean")
-MINIMUM = Code("255605001", "SCT", "Minimum")
-MAXIMUM = Code("56851009", "SCT", "Maximum")
 
-MG_PER_CM3 = Code("mg/cm3", "UCUM", "mg/cm3")
-HOUNSFIELD = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
-CUBIC_MM = Code("mm3", "UCUM", "cubic millimeter")
-NEWTON = Code("N", "UCUM", "newton")
-PRINTED_UNITS: dict[str, str] = {"mg/cm3": "mg/cm3", "[hnsf'U]": "HU", "mm3": "mm3", "N": "N"}
+PRINTED_UNITS: dict[str, str] = {
+    "mg/cm3": "mg/cm3",
+    "[hnsf'U]": "HU",
+    "mm": "mm",
+    "mm2": "mm2",
+    "mm3": "mm3",
+    "/mm": "1/mm",
+    "%": "%",
+    "N": "N",
+    "N/mm": "N/mm",
+}
 """How a unit's code is printed for people."""
 
 SUMMARY = Code("121111", "DCM", "Summary")
@@ -86,6 +101,10 @@ PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 ACQUISITION_EQUIPMENT = Code("109101", "DCM", "Acquisition Equipment")
 REPLACED_REPORT = Code("121360", "DCM", "Replaced report")
 """CID 7009: why a predecessor document is cited."""
+ASSISTING = Code("121099", "DCM", "Assisting")
+"""CID 7453 Performing Roles, which has no closer word for a person who corrected a step of the node."""
+REJECTED = Code("113001", "DCM", "Rejected for Quality Reasons")
+"""CID 7010: title of a rejection note."""
 
 CATEGORY_QUESTION = Code("ON2001", SCHEME, "QCT bone density category")
 CALIBRATION_STATE = Code("ON2002", SCHEME, "Density calibration")
@@ -96,6 +115,7 @@ TECHNICAL_TEXT = Code("ON2006", SCHEME, "Technical adequacy")
 LIMIT_TEXT = Code("ON2007", SCHEME, "Limit of the result")
 UNSPECIFIED_FAMILY = Code("ON2010", SCHEME, "Image analysis")
 FINITE_ELEMENTS = Code("ON2011", SCHEME, "Finite element analysis")
+CORRECTED_SEGMENTATION = Code("ON2012", SCHEME, "Segmentation corrected by a person")
 
 FAMILIES: dict[str, Code] = {
     "": UNSPECIFIED_FAMILY,
@@ -107,168 +127,6 @@ FAMILIES: dict[str, Code] = {
 }
 """CID 7162 Surface Processing Algorithm Family, with two of our own."""
 
-
-@dataclass(frozen=True, slots=True)
-class Concept:
-    """What one kind of number is.
-
-    Attributes
-    ----------
-    key
-        What ``Measurement.concept`` holds.
-    value
-        Code value without suffixes; the private scheme's unless ``standard`` is given.
-    name
-        Printed name; ``{subject}`` becomes the level ("L1") or the side ("Right").
-    unit
-        UCUM.
-    decimals
-        Decimals that are printed and stored; -1 rounds to tens.
-    subjects
-        Levels or sides (``R``, ``L``) it may be said of; empty when it belongs to no single bone.
-    needs_calibration
-        Whether it has a code of its own for uncalibrated values.
-    derivation
-        Statistic, as a modifier beside the name.
-    standard
-        A public code that says exactly this.
-    mean_of
-        Levels whose regions were averaged, where the number belongs to no single bone.
-    """
-
-    key: str
-    value: str
-    name: str
-    unit: Code
-    decimals: int
-    subjects: tuple[str, ...]
-    needs_calibration: bool
-    derivation: Code | None = None
-    standard: Code | None = None
-    mean_of: tuple[str, ...] = ()
-
-
-CONCEPTS: dict[str, Concept] = {
-    concept.key: concept
-    for concept in (
-        Concept("trabecular_vbmd", "ON1001", "{subject} trabecular vBMD", MG_PER_CM3, 0, VERTEBRAE, True, MEAN),
-        Concept("mean_hu", "ON1002", "{subject} mean CT number", HOUNSFIELD, 0, VERTEBRAE, False, MEAN),
-        Concept("femur_mean_hu", "ON1004", "{subject} femur mean CT number", HOUNSFIELD, 0, SIDES, False, MEAN),
-        Concept("voi_volume", "ON1003", "Volume", CUBIC_MM, 0, (), False, None, Code("118565006", "SCT", "Volume")),
-        Concept(
-            "l1_l2_mean_trabecular_vbmd",
-            "ON1010",
-            "L1-L2 mean trabecular vBMD",
-            MG_PER_CM3,
-            0,
-            (),
-            True,
-            MEAN,
-            mean_of=("L1", "L2"),
-        ),
-        Concept(
-            "t12_l1_mean_trabecular_vbmd",
-            "ON1011",
-            "T12-L1 mean trabecular vBMD",
-            MG_PER_CM3,
-            0,
-            (),
-            True,
-            MEAN,
-            mean_of=("T12", "L1"),
-        ),
-        Concept(
-            "t12_l2_mean_trabecular_vbmd",
-            "ON1012",
-            "T12, L2 mean trabecular vBMD",
-            MG_PER_CM3,
-            0,
-            (),
-            True,
-            MEAN,
-            mean_of=("T12", "L2"),
-        ),
-        Concept(
-            "integral_vbmd",
-            "ON1020",
-            "{subject} proximal femur integral vBMD",
-            MG_PER_CM3,
-            0,
-            SIDES,
-            True,
-            MEAN,
-        ),
-        Concept(
-            "neck_integral_vbmd",
-            "ON1021",
-            "{subject} femoral neck integral vBMD",
-            MG_PER_CM3,
-            0,
-            SIDES,
-            True,
-            MEAN,
-        ),
-        Concept(
-            "femur_strength_stance",
-            "ON1030",
-            "{subject} femur strength, stance (CT-FE)",
-            NEWTON,
-            -1,
-            SIDES,
-            True,
-        ),
-        Concept("femur_strength_fall", "ON1031", "{subject} femur strength, fall (CT-FE)", NEWTON, -1, SIDES, True),
-        Concept(
-            "femur_strength_stance_minimum",
-            "ON1032",
-            "{subject} femur strength, stance, min (CT-FE)",
-            NEWTON,
-            -1,
-            SIDES,
-            True,
-            MINIMUM,
-        ),
-        Concept(
-            "femur_strength_stance_maximum",
-            "ON1033",
-            "{subject} femur strength, stance, max (CT-FE)",
-            NEWTON,
-            -1,
-            SIDES,
-            True,
-            MAXIMUM,
-        ),
-        Concept(
-            "femur_strength_fall_minimum",
-            "ON1034",
-            "{subject} femur strength, fall, min (CT-FE)",
-            NEWTON,
-            -1,
-            SIDES,
-            True,
-            MINIMUM,
-        ),
-        Concept(
-            "femur_strength_fall_maximum",
-            "ON1035",
-            "{subject} femur strength, fall, max (CT-FE)",
-            NEWTON,
-            -1,
-            SIDES,
-            True,
-            MAXIMUM,
-        ),
-        Concept(
-            "vertebral_strength",
-            "ON1040",
-            "{subject} compressive strength (CT-FE)",
-            NEWTON,
-            -1,
-            VERTEBRAE,
-            True,
-        ),
-    )
-}
 
 FINDINGS: dict[str, Code] = {
     key: Code(value, SCHEME, meaning)
@@ -308,6 +166,7 @@ FINDINGS: dict[str, Code] = {
         ("unusual_endplates", "ON3033", "Unusual vertebral endplates"),
         ("arch_cut", "ON3034", "Vertebral body cut from its arch"),
         ("sensitivity_incomplete", "ON3035", "Sensitivity to the mask incomplete"),
+        ("cavities_filled", "ON3036", "Cavities of the bone's outline filled"),
     )
 }
 OTHER_FINDING = Code("ON3000", SCHEME, "Other quality finding")
@@ -360,16 +219,39 @@ def concept_code(key: str, structure: str, laterality: Laterality, *, is_calibra
         The concept cannot be said of this structure or side.
     """
     row = concept(key)
-    if not row.subjects:
-        return _coded(row, "", is_calibrated=is_calibrated, bound=bound)
-    sided = row.subjects == SIDES
-    subject = laterality if sided else structure
-    if subject not in row.subjects or (sided and structure not in FEMURS):
-        raise ContradictoryReport(
-            f"{key} was reported of structure {structure!r}, side {laterality!r}; expected "
-            f"{'a right or left femur' if sided else 'one of ' + ', '.join(row.subjects)}."
-        )
+    subject = _subject(key, row.subjects, structure, laterality)
     return _coded(row, subject, is_calibrated=is_calibrated, bound=bound)
+
+
+def statement_code(key: str, structure: str, laterality: Laterality) -> Code:
+    """Return the code whose name says what a statement is about, side included.
+
+    Raises
+    ------
+    UnknownConcept
+        No row of ``STATEMENTS`` has this key.
+    ContradictoryReport
+        It cannot be said of this structure or side.
+    """
+    if key not in STATEMENTS:
+        raise UnknownConcept(f"Statement {key!r} is not in sr_export.concepts.STATEMENTS.")
+    row = STATEMENTS[key]
+    return _worded(row, _subject(key, row.subjects, structure, laterality))
+
+
+def _subject(key: str, subjects: tuple[str, ...], structure: str, laterality: Laterality) -> str:
+    """Return which of a row's subjects a group is about; empty for a row that belongs to no single bone."""
+    if not subjects:
+        return ""
+    subject, expected = {
+        SIDES: (laterality if structure in FEMURS else "", "a right or left femur"),
+        PERIPHERAL: (f"{PERIPHERAL_BONES.get(structure, '')}-{laterality}", "a right or left bone of wrist or ankle"),
+    }.get(subjects, (structure, f"one of {', '.join(subjects)}"))
+    if subject not in subjects:
+        raise ContradictoryReport(
+            f"{key} was reported of structure {structure!r}, side {laterality!r}; expected {expected}."
+        )
+    return subject
 
 
 def structure_code(key: str) -> Code:
@@ -402,8 +284,10 @@ def private_codes() -> Iterator[Code]:
                     code = _coded(row, subject, is_calibrated=is_calibrated, bound=bound)
                     if code.scheme_designator == SCHEME:
                         yield code
+    yield from (_worded(row, subject) for row in STATEMENTS.values() for subject in row.subjects)
     yield from (CATEGORY_QUESTION, CALIBRATION_STATE, CALIBRATED, UNCALIBRATED, CALIBRATION_TEXT)
     yield from (TECHNICAL_TEXT, LIMIT_TEXT, UNSPECIFIED_FAMILY, FINITE_ELEMENTS, OTHER_FINDING)
+    yield CORRECTED_SEGMENTATION
     yield from FINDINGS.values()
 
 
@@ -411,11 +295,16 @@ def _coded(row: Concept, subject: str, *, is_calibrated: bool, bound: Bound) -> 
     """Put suffixes on a row's value and name: subject, bound, calibration."""
     if row.standard is not None and not bound:
         return row.standard
-    value, name = row.value, row.name.format(subject=SIDE_WORDS.get(subject, subject))
-    if subject:
-        value += f"-{subject}"
+    plain = _worded(row, subject)
+    value, name = plain.value, plain.meaning
     if bound:
         value, name = f"{value}-{bound[0].upper()}B", f"{name}, {bound}"
     if row.needs_calibration and not is_calibrated:
         value, name = f"{value}-U", f"{name}, uncalibrated"
     return Code(value, SCHEME, name)
+
+
+def _worded(row: Concept | Words, subject: str) -> Code:
+    """Put a subject into a row's value and name."""
+    value = f"{row.value}-{subject}" if subject else row.value
+    return Code(value, SCHEME, row.name.format(subject=SUBJECT_WORDS.get(subject, subject)))

@@ -2,22 +2,23 @@
 
 from collections.abc import Sequence
 
-from sr_export.codes import (
-    CONCEPTS,
-    FINDINGS,
-    OTHER_FINDING,
-    PRINTED_UNITS,
-    SIDES,
-    STRUCTURES,
-    VERTEBRAE,
-    Concept,
-)
+from sr_export.codes import FINDINGS, OTHER_FINDING, PRINTED_UNITS, STRUCTURES
+from sr_export.concepts import CONCEPTS, PERIPHERAL, SIDES, STATEMENTS, SUBJECT_WORDS, VERTEBRAE, Concept
 
 
 def concept_table() -> str:
     """Return one row per kind of number."""
     head = ("key", "said of", "printed name", "unit", "code", "code when uncalibrated")
     return _table(head, [_concept_row(row) for row in CONCEPTS.values()])
+
+
+def statement_table() -> str:
+    """Return one row per kind of statement."""
+    rows = [
+        (f"`{row.key}`", row.name.format(subject=SUBJECT_WORDS[row.subjects[0]]), f"{row.value}-{row.subjects[0]}")
+        for row in STATEMENTS.values()
+    ]
+    return _table(("key", "printed name", "code"), rows)
 
 
 def finding_table() -> str:
@@ -36,6 +37,7 @@ def _concept_row(row: Concept) -> tuple[str, ...]:
     said, subject, suffix = {
         VERTEBRAE: ("a vertebra", "L1", "-L1"),
         SIDES: ("a femur", "Right", "-R"),
+        PERIPHERAL: ("a bone of wrist or ankle", "Right radius", "-RA-R"),
     }.get(row.subjects, ("any region" if row.standard else "the spine", "", ""))
     code = f"{row.standard.value} {row.standard.scheme_designator}" if row.standard else row.value + suffix
     uncalibrated = f"{row.value}{suffix}-U" if row.needs_calibration else "-"

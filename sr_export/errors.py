@@ -4,7 +4,8 @@
     |-- SourceMismatch        the source headers do not describe one series of one patient
     |-- IrregularGeometry     the slices do not form one regular grid
     |-- ContradictoryReport   the report contradicts itself or the source
-    `-- UnknownConcept        a key is not in the tables of sr_export.codes
+    |-- UnknownConcept        a key is not in the tables of sr_export.codes
+    `-- NotExpressible        an older SR class has nothing to say a part of the report with
 
 No message carries an identifier of the patient: messages name attributes, keys and counts.
 """
@@ -28,3 +29,7 @@ class ContradictoryReport(ExportError):  # noqa: N818 - named after what was fou
 
 class UnknownConcept(ExportError):  # noqa: N818 - named after what was found
     """A measurement, structure or category has a key that no table of ``sr_export.codes`` holds."""
+
+
+class NotExpressible(ExportError):  # noqa: N818 - named after what was found
+    """The report holds a value type that an older SR class lacks, and nothing in that class comes near it."""

@@ -20,12 +20,9 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from scipy.ndimage import label
 
-from sr_export.inputs import Laterality
-
 Plane = Literal["coronal", "sagittal"]
 DEPTH_AXIS: dict[Plane, int] = {"coronal": 1, "sagittal": 2}
 EDGE_LETTERS: dict[Plane, tuple[str, str]] = {"coronal": ("R", "L"), "sagittal": ("A", "P")}
-SIDE_WORDS: dict[Laterality, str] = {"R": "Right", "L": "Left", "": ""}
 
 WINDOW_HU = (-150.0, 600.0)
 """Bone and soft tissue both visible; radiological convention [m] assumption."""
@@ -107,24 +104,21 @@ def draw_strain(
     risk: NDArray[np.float32],
     spacing_mm: tuple[float, float, float],
     failure_index: tuple[float, float, float] | None,
-    side: Laterality,
-    case: str,
 ) -> NDArray[np.uint8]:
-    """Draw where a femur comes nearest to failure, seen from the front.
+    """Draw where a femur comes nearest to failure, seen from the front and through the bone.
 
     Parameters
     ----------
     risk : (slice, row, column) float array
         Canonical; strain over its limit at the failure load, 1 where the bone fails, NaN outside the bone.
-        Each point of the picture shows the bone's front surface.
+        Each point of the picture shows the largest value through the bone's depth, so that a place that fails behind
+        is seen as well.
     spacing_mm
         Along (slice, row, column).
     failure_index
         (slice, row, column) of the failing point, marked with a ring; None draws none.
-    side
-        Side of the femur.
-    case
-        Load case as people read it, ``fall`` or ``stance``.
+
+    Where a load presses the bone and near a held end, strain passes its limit without counting as failure.
 
     Returns
     -------
@@ -132,8 +126,7 @@ def draw_strain(
     """
     bone = np.isfinite(risk)
     silhouette: NDArray[np.bool_] = np.asarray(bone.any(axis=1))
-    front = bone.argmax(axis=1)[:, None]
-    image = np.where(silhouette, np.take_along_axis(risk, front, axis=1)[:, 0], np.nan)
+    image = np.where(silhouette, np.where(bone, risk, -np.inf).max(axis=1), np.nan)
     up_mm, across_mm = spacing_mm[0], spacing_mm[2]
     extent = (0.0, image.shape[1] * across_mm, 0.0, image.shape[0] * up_mm)
     pad_mm = 0.08 * extent[3]
@@ -146,7 +139,7 @@ def draw_strain(
     if failure_index is not None:
         _mark(axes, (failure_index[2] + 0.5) * across_mm, (failure_index[0] + 0.5) * up_mm, extent)
     _letters(axes, EDGE_LETTERS["coronal"], (-pad_mm, extent[1] + pad_mm, 0.0, extent[3]), dark=True)
-    _colour_bar(figure, axes, shown, f"{SIDE_WORDS[side]} femur, {case}: strain / limit".strip())
+    _colour_bar(figure, axes, shown)
     return _rgb(figure)
 
 
@@ -283,10 +276,10 @@ def _mark(axes: Axes, x_mm: float, y_mm: float, extent: tuple[float, float, floa
     axes.annotate(
         "fails here",
         (x_mm, y_mm),
-        xytext=(away * 26, upward * 24),
+        xytext=(away * 26, upward * 30),
         textcoords="offset points",
         color="white",
-        fontsize=10,
+        fontsize=13,
         weight="bold",
         ha="left" if away > 0 else "right",
         path_effects=STROKE,
@@ -294,13 +287,12 @@ def _mark(axes: Axes, x_mm: float, y_mm: float, extent: tuple[float, float, floa
     )
 
 
-def _colour_bar(figure: Figure, axes: Axes, shown: ScalarMappable, words: str) -> None:
+def _colour_bar(figure: Figure, axes: Axes, shown: ScalarMappable) -> None:
     """Draw a horizontal scale below the bone."""
-    place = axes.inset_axes((0.12, 0.085, 0.76, 0.03))
+    place = axes.inset_axes((0.12, 0.115, 0.76, 0.045))
     bar = figure.colorbar(shown, cax=place, orientation="horizontal")
-    bar.set_ticks([0, 0.5, 1], labels=["0", "0.5", "1 = fails"])
-    bar.ax.tick_params(labelsize=9)
-    bar.ax.set_title(words, fontsize=9.5, weight="bold", pad=5)
+    bar.set_ticks([0, 0.5, 1], labels=["0", "strain / limit", "1"])
+    bar.ax.tick_params(labelsize=12, length=2)
 
 
 def _rgb(figure: Figure) -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@ Nothing here is DICOM and nothing here names a patient: identity comes from the 
 the moment the objects are built, on the hospital side.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal
 
@@ -89,11 +89,19 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Statement:
+    """Something said in words beside a group's numbers. ``concept`` is a key of ``sr_export.concepts.STATEMENTS``."""
+
+    concept: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Measurements of one region, or a mean over the regions of several groups when ``region`` is None (TID 1411).
 
     ``structure`` and ``laterality`` repeat the region's, and stand alone for a group without region.
-    ``category`` is a key of ``sr_export.codes.CATEGORIES`` or None.
+    ``category`` is a key of ``sr_export.codes.CATEGORIES`` or None. ``statements`` are printed after the numbers.
     """
 
     key: str
@@ -105,6 +113,7 @@ class Group:
     region: Region | None = None
     category: str | None = None
     findings: tuple[Finding, ...] = ()
+    statements: tuple[Statement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +140,22 @@ class CalibrationStatement:
 
 
 @dataclass(frozen=True, slots=True)
+class PriorValue:
+    """One number of an earlier examination of the same patient, to compare with.
+
+    It comes from an earlier study; an earlier report on the same study is replaced and no prior. ``concept``,
+    ``structure`` and ``laterality`` are those of the number it is compared with; ``value`` is in the concept's unit.
+    """
+
+    concept: str
+    structure: str
+    laterality: Laterality
+    value: float
+    study_date: date
+    is_calibrated: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Everything the result objects say.
 
@@ -152,6 +177,8 @@ class Report:
         (name, value) pairs of technical adequacy: kVp, kernel, slice thickness, ...
     limits
         Sentences that limit the result.
+    prior
+        Numbers of earlier studies of the same patient, where any are known; the page says what changed.
     """
 
     job_reference: str
@@ -166,3 +193,25 @@ class Report:
     technical: tuple[tuple[str, str], ...]
     limits: tuple[str, ...]
     pictures: tuple[Picture, ...]
+    prior: tuple[PriorValue, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """The segmentation that a person corrected and this report rests on; known on the hospital side only.
+
+    Attributes
+    ----------
+    operator
+        Person Name of who corrected it, in DICOM's form; empty when the object names nobody.
+    reason
+        What the object says of itself; may be empty.
+    sop_class_uid, sop_instance_uid, series_instance_uid
+        Of the corrected Segmentation, which lies in the same study as the source.
+    """
+
+    operator: str = field(repr=False)
+    reason: str = field(repr=False)
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str

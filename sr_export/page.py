@@ -4,16 +4,18 @@ One layout; ``sr_export.sc`` carries it as an image and ``sr_export.pdf`` as a d
 another down the page and on to the next. No WHO T-score is ever printed: one by QCT is not one by DXA.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sr_export.codes import CATEGORIES, PRINTED_UNITS, concept, concept_code, finding_code, subject_name
+from sr_export.codes import finding_code, subject_name
 from sr_export.context import BANNER, Identity
 from sr_export.fonts import is_drawable
-from sr_export.inputs import Finding, Group, Measurement, Picture, Report
+from sr_export.inputs import Finding, Report
+from sr_export.page_pictures import draw_pictures
+from sr_export.page_values import draw_changes, draw_values
+from sr_export.page_words import interpretation
 from sr_export.paper import (
     AMBER,
     AMBER_PALE,
@@ -36,14 +38,15 @@ from sr_export.paper import (
     wrapped,
 )
 from sr_export.sr import calibration_sentence
-from sr_export.sr_groups import printed_value
 
 TITLE = "CT bone density and strength"
-PICTURE_HEIGHT_MM = 68.0
-SHRINK = 0.62
-"""Pictures share a row as long as they need not be smaller than this part of their full height."""
-PICTURE_GAP_MM = 4.0
-VALUE_X_MM, UNIT_X_MM, INTERVAL_X_MM = 124.0, 126.0, 146.0
+HEADLINE_SIZES_PT = (11.0, 10.0)
+"""The second for a headline of more lines than this:"""
+HEADLINE_LINES = 3
+UNCALIBRATED_WORDS = (
+    "No calibration of this scanner is on file. Densities and strengths come from a nominal scale: they may be far "
+    "off, carry no category and must not be compared with reference values."
+)
 IDENTITY_SIZES_PT = (9.5, 8.5, 7.5, 6.5)
 HALF_MM = (CONTENT_MM - 8.0) / 2
 
@@ -69,8 +72,10 @@ def draw_pages(report: Report, identity: Identity) -> Pages:
     paper = Paper(lambda paper: _head(paper, report, identity))
     _identity_block(paper, identity)
     _headline(paper, report)
-    _pictures(paper, report.pictures)
-    _results(paper, report)
+    _calibration(paper, report)
+    draw_values(paper, report)
+    draw_changes(paper, report)
+    draw_pictures(paper, report.pictures)
     _findings(paper, report)
     _technical(paper, report)
     _limits(paper, report)
@@ -110,14 +115,14 @@ def _identity_block(paper: Paper, identity: Identity) -> None:
     patient_id = f"{identity.patient_id} ({identity.issuer})" if identity.issuer else identity.patient_id
     rows = (
         (
-            ("Patient", _name(identity), 74),
-            ("Patient ID", patient_id, 54),
-            ("Accession", identity.accession, 46),
+            ("Patient", _name(identity), 66),
+            ("Patient ID", patient_id, 65),
+            ("Accession", identity.accession, 43),
         ),
         (
-            ("Study", identity.study_description, 74),
-            ("Born / sex / age", " / ".join((identity.birth_date, identity.sex, identity.age)), 54),
-            ("Study date", identity.study_date, 46),
+            ("Study", identity.study_description, 66),
+            ("Born / sex / age", " / ".join((identity.birth_date, identity.sex, identity.age)), 65),
+            ("Study date", identity.study_date, 43),
         ),
     )
     paper.box(MARGIN_MM, paper.y_mm, CONTENT_MM, 21, PALE)
@@ -139,69 +144,31 @@ def _identity_size_pt(value: str, width_mm: float) -> float:
 
 
 def _headline(paper: Paper, report: Report) -> None:
-    lines = wrapped(report.headline, CONTENT_MM - 6, 12, "bold")
-    paper.box(MARGIN_MM, paper.y_mm, 1.4, len(lines) * line_mm(12) + 1, NAVY)
-    paper.paragraph(MARGIN_MM + 5, report.headline, CONTENT_MM - 6, 12, weight="bold", colour=NAVY)
-    paper.y_mm += 4
-    if not report.calibration.is_calibrated:
-        _uncalibrated(paper)
+    """Write the result in one sentence, then what it means in plain words."""
+    width_mm, top_mm = CONTENT_MM - 5, paper.y_mm
+    is_long = len(wrapped(report.headline, width_mm, HEADLINE_SIZES_PT[0], "bold")) > HEADLINE_LINES
+    paper.paragraph(MARGIN_MM + 5, report.headline, width_mm, HEADLINE_SIZES_PT[is_long], weight="bold", colour=NAVY)
+    paper.y_mm += 1.2
+    if words := interpretation(report):
+        paper.paragraph(MARGIN_MM + 5, words, width_mm, 8.5)
+    paper.box(MARGIN_MM, top_mm, 1.4, paper.y_mm - top_mm, NAVY)
+    paper.y_mm += 3
 
 
-def _uncalibrated(paper: Paper) -> None:
-    words = (
-        "No calibration of this scanner is on file. Densities and strengths below come from a nominal scale: "
-        "they may be far off, carry no category and must not be compared with reference values."
-    )
-    width_mm = CONTENT_MM - 44
-    height_mm = len(wrapped(words, width_mm, 8.5)) * line_mm(8.5) + 4
-    paper.box(MARGIN_MM, paper.y_mm, CONTENT_MM, height_mm, AMBER_PALE, AMBER)
-    paper.text(MARGIN_MM + 4, paper.y_mm + height_mm / 2 - 2.4, "UNCALIBRATED", 10.5, weight="bold", colour=INK)
+def _calibration(paper: Paper, report: Report) -> None:
+    """Say how HU became density; in an amber box where this scanner has no calibration."""
+    is_calibrated = report.calibration.is_calibrated
+    words = calibration_sentence(report.calibration) if is_calibrated else UNCALIBRATED_WORDS
+    left_mm, width_mm = (30.0, CONTENT_MM - 32) if is_calibrated else (38.0, CONTENT_MM - 40)
+    height_mm = len(wrapped(words, width_mm, 8)) * line_mm(8) + 3
+    colours = (PALE, "none") if is_calibrated else (AMBER_PALE, AMBER)
+    paper.box(MARGIN_MM, paper.y_mm, CONTENT_MM, height_mm, *colours)
+    head = "Calibrated" if is_calibrated else "UNCALIBRATED"
+    paper.text(MARGIN_MM + 3, paper.y_mm + height_mm / 2 - 2.2, head, 9.5, weight="bold", colour=INK)
     top_mm = paper.y_mm
-    paper.y_mm += 2
-    paper.paragraph(MARGIN_MM + 40, words, width_mm, 8.5)
-    paper.y_mm = top_mm + height_mm + 4
-
-
-def _pictures(paper: Paper, pictures: tuple[Picture, ...]) -> None:
-    """Rows of pictures of one height each, as wide as they are."""
-    for row in _picture_rows(pictures):
-        widths = [picture.rgb.shape[1] / picture.rgb.shape[0] for picture in row]
-        free_mm = CONTENT_MM - PICTURE_GAP_MM * (len(row) - 1)
-        height_mm = min(PICTURE_HEIGHT_MM, free_mm / sum(widths))
-        x_mm = MARGIN_MM + (free_mm - height_mm * sum(widths)) / 2
-        titles = [wrapped(p.title, height_mm * w, 8, "bold") for p, w in zip(row, widths, strict=True)]
-        captions = [wrapped(p.caption, height_mm * w, 7) for p, w in zip(row, widths, strict=True)]
-        above_mm = max(map(len, titles)) * line_mm(8) + 0.8
-        below_mm = max(map(len, captions)) * line_mm(7) + 1.0
-        paper.need(above_mm + height_mm + below_mm)
-        top_mm = paper.y_mm + above_mm
-        for picture, width, title, caption in zip(row, widths, titles, captions, strict=True):
-            title_mm = top_mm - 0.8 - len(title) * line_mm(8)
-            _lines(paper, x_mm, title_mm, title, 8, weight="bold", colour=NAVY)
-            paper.image(x_mm, top_mm, height_mm * width, height_mm, picture.rgb)
-            _lines(paper, x_mm, top_mm + height_mm + 1.0, caption, 7, weight="normal", colour=GREY)
-            x_mm += height_mm * width + PICTURE_GAP_MM
-        paper.y_mm = top_mm + height_mm + below_mm + 3.5
-
-
-def _lines(
-    paper: Paper, x_mm: float, y_mm: float, lines: list[str], size_pt: float, *, weight: str, colour: str
-) -> None:
-    for number, line in enumerate(lines):
-        paper.text(x_mm, y_mm + number * line_mm(size_pt), line, size_pt, weight=weight, colour=colour)
-
-
-def _picture_rows(pictures: tuple[Picture, ...]) -> Iterator[tuple[Picture, ...]]:
-    """Break pictures into rows that keep a readable height."""
-    row: list[Picture] = []
-    for picture in pictures:
-        widths = sum(placed.rgb.shape[1] / placed.rgb.shape[0] for placed in (*row, picture))
-        if row and widths * PICTURE_HEIGHT_MM * SHRINK > CONTENT_MM:
-            yield tuple(row)
-            row = []
-        row.append(picture)
-    if row:
-        yield tuple(row)
+    paper.y_mm += 1.5
+    paper.paragraph(MARGIN_MM + left_mm, words, width_mm, 8)
+    paper.y_mm = top_mm + height_mm + 3.5
 
 
 def _section(paper: Paper, title: str, first_block_mm: float = 12.0) -> None:
@@ -210,62 +177,6 @@ def _section(paper: Paper, title: str, first_block_mm: float = 12.0) -> None:
     paper.text(MARGIN_MM, paper.y_mm, title, 10, weight="bold", colour=NAVY)
     paper.rule(paper.y_mm + 5.2, NAVY, 0.9)
     paper.y_mm += 7
-
-
-def _results(paper: Paper, report: Report) -> None:
-    _section(paper, "Measurements")
-    if not report.groups:
-        paper.paragraph(MARGIN_MM, "Nothing was measured; the reasons follow.", CONTENT_MM, 9, weight="bold")
-        paper.y_mm += 3
-        return
-    for x_mm, label, right in (
-        (VALUE_X_MM, "Value", True),
-        (UNIT_X_MM, "Unit", False),
-        (INTERVAL_X_MM, "Interval", False),
-    ):
-        paper.text(x_mm, paper.y_mm - 6.2, label, 7.5, colour=GREY, align="right" if right else "left")
-    for group in report.groups:
-        _group(paper, group, is_calibrated=report.calibration.is_calibrated)
-    paper.y_mm += 3
-
-
-def _group(paper: Paper, group: Group, *, is_calibrated: bool) -> None:
-    paper.need(5.2 * (1 + len(group.measurements)))
-    paper.box(MARGIN_MM, paper.y_mm, CONTENT_MM, 4.9, PALE)
-    paper.text(MARGIN_MM + 1.5, paper.y_mm + 0.6, group.name, 8.5, weight="bold")
-    if group.category is not None and is_calibrated:
-        words = f"{CATEGORIES[group.category].meaning} by QCT limits (80, 120 mg/cm3)"
-        paper.text(RIGHT_MM - 1.5, paper.y_mm + 0.6, words, 8.5, weight="bold", align="right")
-    paper.y_mm += 5.6
-    for measurement in group.measurements:
-        _number(paper, group, measurement, is_calibrated=is_calibrated)
-    paper.y_mm += 1.2
-
-
-def _number(paper: Paper, group: Group, measurement: Measurement, *, is_calibrated: bool) -> None:
-    code = concept_code(measurement.concept, group.structure, group.laterality, is_calibrated=is_calibrated)
-    unit = PRINTED_UNITS[concept(measurement.concept).unit.value]
-    paper.text(MARGIN_MM + 1.5, paper.y_mm, code.meaning, 8.5)
-    paper.text(
-        VALUE_X_MM,
-        paper.y_mm,
-        printed_value(measurement.concept, measurement.value),
-        9,
-        weight="bold",
-        align="right",
-    )
-    paper.text(UNIT_X_MM, paper.y_mm, unit, 8.5)
-    paper.text(INTERVAL_X_MM, paper.y_mm, _interval(measurement), 8.5)
-    paper.y_mm += 4.6
-
-
-def _interval(measurement: Measurement) -> str:
-    key, low, high = measurement.concept, measurement.low, measurement.high
-    if low is not None and high is not None:
-        return f"{printed_value(key, low)} to {printed_value(key, high)}"
-    if low is not None:
-        return f"from {printed_value(key, low)}"
-    return f"to {printed_value(key, high)}" if high is not None else ""
 
 
 def all_findings(report: Report) -> tuple[Finding, ...]:

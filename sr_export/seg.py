@@ -101,7 +101,9 @@ class Sheet:
         self.labels[span][piece.region.mask[span]] = len(self.pieces)
 
 
-def build_segs(source: Sequence[Dataset], grid: Grid, report: Report) -> tuple[Dataset, ...]:
+def build_segs(
+    source: Sequence[Dataset], grid: Grid, report: Report, *, is_corrected: bool = False
+) -> tuple[Dataset, ...]:
     """Return the Segmentation objects of a report; none when there is no region or no frame of reference.
 
     Parameters
@@ -112,6 +114,8 @@ def build_segs(source: Sequence[Dataset], grid: Grid, report: Report) -> tuple[D
         Of the same headers.
     report
         Its ``regions`` are written in their order.
+    is_corrected
+        Whether a person corrected the segmentation, which makes every segment SEMIAUTOMATIC.
 
     Raises
     ------
@@ -129,6 +133,8 @@ def build_segs(source: Sequence[Dataset], grid: Grid, report: Report) -> tuple[D
         if number > 1:
             seg.SeriesNumber += SERIES_STEP * (number - 1)
             seg.SeriesDescription = seg.SeriesDescription.replace("bones", f"bones {number}")
+        for segment in seg.SegmentSequence if is_corrected else ():
+            segment.SegmentAlgorithmType = "SEMIAUTOMATIC"
         if frames:
             refer_to_frames(seg, frames)
         stamp_uids([seg], report.job_reference, "seg")

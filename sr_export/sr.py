@@ -27,7 +27,8 @@ from sr_export.codes import (
     UNCALIBRATED,
 )
 from sr_export.context import BANNER, device_uid, finish
-from sr_export.inputs import CalibrationStatement, Report
+from sr_export.corrected import correction_sentence, evidence_of, person_observer, reference_to
+from sr_export.inputs import CalibrationStatement, Correction, Report
 from sr_export.seg import geometry_header
 from sr_export.sr_groups import finding_items, measurement_groups
 from sr_export.text import ascii_text, long_string
@@ -37,7 +38,11 @@ CONTAINS = hd.sr.RelationshipTypeValues.CONTAINS
 
 
 def build_sr(
-    source: Sequence[Dataset], segs: Sequence[Dataset], report: Report, previous: Sequence[Dataset] = ()
+    source: Sequence[Dataset],
+    segs: Sequence[Dataset],
+    report: Report,
+    previous: Sequence[Dataset] = (),
+    correction: Correction | None = None,
 ) -> Dataset:
     """Return the structured report; valid also when nothing was measurable.
 
@@ -49,13 +54,13 @@ def build_sr(
         The Segmentation objects of the same job, cited as evidence.
     previous
         Structured reports that this one replaces.
+    correction
+        The segmentation that a person corrected, where the report rests on one.
     """
     headers = [geometry_header(header) for header in source]
-    root = _root(headers, report)
-    referenced = _referenced_uids(root) or {headers[len(headers) // 2].SOPInstanceUID}
-    evidence = {header.SOPInstanceUID: header for header in headers if header.SOPInstanceUID in referenced}
+    root = _root(headers, report, correction)
     sr = hd.sr.Comprehensive3DSR(
-        evidence=[*evidence.values(), *segs],
+        evidence=_evidence(root, headers, segs, correction),
         content=root,
         series_instance_uid=PLACEHOLDER,
         series_number=1,
@@ -67,7 +72,7 @@ def build_sr(
         is_verified=False,
         performed_procedure_codes=[CT_PROCEDURE],
     )
-    _separate(sr)
+    separate(sr)
     if previous:
         sr.PredecessorDocumentsSequence = [_predecessor(document) for document in previous]
     finish(sr, source[0], report, "sr")
@@ -86,45 +91,55 @@ def calibration_sentence(calibration: CalibrationStatement) -> str:
     return ascii_text(f"{state}{'; '.join(part for part in parts if part)}; {law}.")
 
 
-def summary_text(report: Report) -> str:
-    """Return the banner and the headline, which every viewer shows."""
+def summary_text(report: Report, correction: Correction | None = None) -> str:
+    """Return the banner, the headline and who corrected the segmentation, which every viewer shows."""
     state = "" if report.calibration.is_calibrated else " Densities and strengths are UNCALIBRATED."
-    return ascii_text(f"{BANNER}. {report.headline}{state}")
+    corrected = f" {correction_sentence(correction)}" if correction is not None else ""
+    return ascii_text(f"{BANNER}. {report.headline}{state}{corrected}")
 
 
-def _root(headers: Sequence[Dataset], report: Report) -> Dataset:
+def _evidence(
+    root: Dataset, headers: Sequence[Dataset], segs: Sequence[Dataset], correction: Correction | None
+) -> list[Dataset]:
+    """Return the slices the tree refers to, or else the middle one, the job's SEGs and the corrected one."""
+    referenced = _referenced_uids(root)
+    slices = {header.SOPInstanceUID: header for header in headers if header.SOPInstanceUID in referenced}
+    corrected = [evidence_of(correction, headers[0].StudyInstanceUID)] if correction is not None else []
+    return [*(slices.values() or [headers[len(headers) // 2]]), *segs, *corrected]
+
+
+def _root(headers: Sequence[Dataset], report: Report, correction: Correction | None) -> Dataset:
     """Assemble TID 1500."""
     root = hd.sr.ContainerContentItem(name=REPORT_TITLE, template_id="1500")
     english = hd.sr.CodedConcept("en-US", "RFC5646", "English (United States)")
     items = [
         *hd.sr.LanguageOfContentItemAndDescendants(english),
-        *_observer(report),
+        *hd.sr.ObservationContext(person_observer(correction), node_observer(report)),
         hd.sr.CodeContentItem(
             PROCEDURE_REPORTED, CT_PROCEDURE, relationship_type=hd.sr.RelationshipTypeValues.HAS_CONCEPT_MOD
         ),
-        hd.sr.TextContentItem(SUMMARY, summary_text(report), relationship_type=CONTAINS),
+        hd.sr.TextContentItem(SUMMARY, summary_text(report, correction), relationship_type=CONTAINS),
     ]
     if report.groups:
         items.append(_container(IMAGING_MEASUREMENTS, measurement_groups(headers, report)))
-    items.append(_container(QUALITATIVE_EVALUATIONS, _evaluations(report)))
+    corrected = [reference_to(correction)] if correction is not None else []
+    items.append(_container(QUALITATIVE_EVALUATIONS, [*_evaluations(report), *corrected]))
     root.ContentSequence = hd.sr.ContentSequence(items)
     return root
 
 
-def _observer(report: Report) -> hd.sr.ObservationContext:
-    """TID 1004: the node, with the same Device UID as in Contributing Equipment."""
+def node_observer(report: Report) -> hd.sr.ObserverContext:
+    """Return TID 1004: the node, with the same Device UID as in Contributing Equipment."""
     node = report.equipment
-    return hd.sr.ObservationContext(
-        observer_device_context=hd.sr.ObserverContext(
-            hd.sr.CodedConcept("121007", "DCM", "Device"),
-            hd.sr.DeviceObserverIdentifyingAttributes(
-                uid=device_uid(node),
-                name=long_string(node.model_name),
-                manufacturer_name=long_string(node.manufacturer),
-                model_name=long_string(node.model_name),
-                serial_number=long_string(node.serial_number),
-            ),
-        )
+    return hd.sr.ObserverContext(
+        hd.sr.CodedConcept("121007", "DCM", "Device"),
+        hd.sr.DeviceObserverIdentifyingAttributes(
+            uid=device_uid(node),
+            name=long_string(node.model_name),
+            manufacturer_name=long_string(node.manufacturer),
+            model_name=long_string(node.model_name),
+            serial_number=long_string(node.serial_number),
+        ),
     )
 
 
@@ -151,12 +166,12 @@ def _container(name: hd.sr.CodedConcept, items: Sequence[Dataset]) -> Dataset:
     return container
 
 
-def _separate(item: Dataset) -> None:
+def separate(item: Dataset) -> None:
     """Set every container SEPARATE; with CONTINUOUS, text renderers print values without names."""
     if item.get("ValueType") == "CONTAINER":
         item.ContinuityOfContent = "SEPARATE"
     for child in item.get("ContentSequence", []):
-        _separate(child)
+        separate(child)
 
 
 def _referenced_uids(item: Dataset) -> set[str]:

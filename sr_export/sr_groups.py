@@ -31,12 +31,13 @@ from sr_export.codes import (
     concept,
     concept_code,
     finding_code,
+    statement_code,
     structure_code,
     subject_name,
 )
 from sr_export.errors import ContradictoryReport, UnknownConcept
 from sr_export.frames import frame_number
-from sr_export.inputs import Algorithm, Finding, Group, Measurement, Region, Report
+from sr_export.inputs import Algorithm, Finding, Group, Measurement, Region, Report, Statement
 from sr_export.seg import tracking_uid
 from sr_export.text import ascii_text, long_string
 
@@ -118,7 +119,7 @@ def _packed(measurements: Sequence[Measurement]) -> list[tuple[Measurement, ...]
 
 
 def _measurement_group(part: Part, headers: Sequence[Dataset], report: Report) -> Dataset:
-    """Build TID 1411; category and quality flags of a group stand in its first item."""
+    """Build TID 1411; category, statements and quality flags of a group stand in its first item."""
     group, is_first = part.group, part.number == 1
     is_calibrated = report.calibration.is_calibrated
     site = structure_code(group.structure)
@@ -134,9 +135,20 @@ def _measurement_group(part: Part, headers: Sequence[Dataset], report: Report) -
         qualitative_evaluations=_category(group, is_calibrated=is_calibrated) if is_first else None,
     )
     container = template[0]
-    for finding in group.findings if is_first else ():
-        container.ContentSequence.extend(finding_items(finding))
+    if is_first:
+        container.ContentSequence.extend(_statement_item(statement, group) for statement in group.statements)
+        for finding in group.findings:
+            container.ContentSequence.extend(finding_items(finding))
     return container
+
+
+def _statement_item(statement: Statement, group: Group) -> Dataset:
+    """Return what is said of a group in words, under a name that says of what and which side."""
+    return hd.sr.TextContentItem(
+        statement_code(statement.concept, group.structure, group.laterality),
+        ascii_text(statement.text),
+        relationship_type=hd.sr.RelationshipTypeValues.CONTAINS,
+    )
 
 
 def _tracking(part: Part, report: Report) -> hd.sr.TrackingIdentifier:

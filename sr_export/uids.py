@@ -38,6 +38,8 @@ def content_digest(dataset: Dataset) -> str:
 def stamp_uids(datasets: Sequence[Dataset], job_reference: str, kind: str) -> None:
     """Give new objects of one kind one Series Instance UID and a SOP Instance UID each, from their content.
 
+    Where one object of a kind changes, all get new UIDs: an instance cannot lie in two series.
+
     Parameters
     ----------
     datasets
@@ -50,7 +52,7 @@ def stamp_uids(datasets: Sequence[Dataset], job_reference: str, kind: str) -> No
     digests = [content_digest(dataset) for dataset in datasets]
     series_uid = uid_of("series", job_reference, kind, *digests)
     for dataset, digest in zip(datasets, digests, strict=True):
-        instance_uid = uid_of("instance", job_reference, kind, digest)
+        instance_uid = uid_of("instance", str(series_uid), digest)
         dataset.SeriesInstanceUID = series_uid
         dataset.SOPInstanceUID = instance_uid
         dataset.file_meta.MediaStorageSOPInstanceUID = instance_uid

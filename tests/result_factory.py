@@ -11,18 +11,24 @@ from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage
 
 from sr_export.build import ResultSet
+from sr_export.concepts import HR_PQCT
+from sr_export.corrected import with_correction
 from sr_export.geometry import grid_from_headers
 from sr_export.inputs import (
     Algorithm,
     CalibrationStatement,
+    Correction,
     Equipment,
     Finding,
     Group,
+    Laterality,
     Measurement,
     Picture,
     Region,
     Report,
+    Statement,
 )
+from sr_export.kos import build_kos
 from sr_export.pdf import build_pdf
 from sr_export.sc import build_pages
 from sr_export.seg import build_segs
@@ -183,11 +189,15 @@ def make_report(*, is_calibrated: bool = True, **values: Any) -> Report:
                 "strength",
                 (
                     Measurement("integral_vbmd", 262.1),
-                    Measurement("femur_strength_stance", 5312.0, 5010.0, 5620.0),
-                    Measurement("femur_strength_fall", 2657.0),
+                    Measurement("femur_strength_stance_minimum", 5312.0, 5010.0, 5620.0),
+                    Measurement("femur_strength_fall_minimum", 2657.0),
                 ),
                 region=right,
                 findings=(Finding("coarse_voxels", "femur_right", "Voxels of 3.0 mm; 1.5 mm or less expected."),),
+                statements=(
+                    Statement("weakest_fall_site", "intertrochanteric region, in compression"),
+                    Statement("weakest_fall_direction", "10 degrees adduction, 15 degrees internal rotation"),
+                ),
             ),
         ),
         findings=(metal, Finding("brand_new_flag", "study", "A flag this package has not heard of.")),
@@ -221,11 +231,33 @@ def make_report(*, is_calibrated: bool = True, **values: Any) -> Report:
     return replace(report, **values)
 
 
-def build_without_drawing(source: list[Dataset], report: Report) -> ResultSet:
+def peripheral_report(structure: str = "radius", side: Laterality = "R") -> Report:
+    """Return a report of every HR-pQCT number of one bone; the values mean nothing, each is another."""
+    name = f"{side} {structure}"
+    region = replace(regions()[0], key=structure, name=name, structure=structure, laterality=side)
+    numbers = tuple(Measurement(concept.key, 12.3456 + index) for index, concept in enumerate(HR_PQCT))
+    group = Group(structure, name, structure, side, "density", numbers, region=region)
+    return make_report(regions=(region,), groups=(group,), findings=(), pictures=())
+
+
+def build_without_drawing(
+    source: list[Dataset],
+    report: Report,
+    correction: Correction | None = None,
+    superseded: Iterable[Dataset] = (),
+) -> ResultSet:
     """Build every object but with a blank page and an empty document, which take most of the time."""
-    segs = build_segs(source, grid_from_headers(source), report)
-    sr = build_sr(source, segs, report)
+    report = with_correction(report, correction)
+    segs = build_segs(source, grid_from_headers(source), report, is_corrected=correction is not None)
+    sr = build_sr(source, segs, report, (), correction)
+    rejected = tuple(superseded)
     blank = (np.full((4, 4, 3), 255, np.uint8),)
     return ResultSet(
-        segs, sr, build_pages(source, blank, report), build_pdf(source, b"%PDF", (*segs, sr), report), b"%PDF", blank
+        segs,
+        sr,
+        build_pages(source, blank, report),
+        build_pdf(source, b"%PDF", (*segs, sr), report),
+        b"%PDF",
+        blank,
+        build_kos(source[0], rejected, report) if rejected else None,
     )

@@ -7,26 +7,28 @@ from rich.progress import track
 from rich.table import Table
 
 from dicom_node.db.models import Peer
-from dicom_node.db.peers import add_peer, all_peers, find_peer, remove_peer
+from dicom_node.db.peers import add_peer, all_peers, find_peer, remove_peer, set_profile
 from dicom_node.db.session import open_databases, prepare_databases, transaction
 from dicom_node.errors import ConfigurationError
 from dicom_node.net.scu import Address, echo, send_files
 from dicom_node.pipeline.addresses import address_of
 from dicom_node.settings import Settings
-from dicom_node.web.schemas import PeerIn
+from dicom_node.web.schemas import PeerIn, PeerOut, PeerProfile
 
 
 def list_peers(settings: Settings, options: argparse.Namespace, console: Console) -> None:
     """Print the peers."""
     del options
-    table = Table("name", "AE title", "address", "may send", "from", "at a time", "receives results", "TLS")
+    table = Table("name", "AE title", "address", "may send", "from", "at a time", "receives results", "SR class", "TLS")
     with transaction(prepare_databases(settings).hospital) as session:
         for peer in all_peers(session):
             sends, receives, tls = (
                 "yes" if flag else "no" for flag in (peer.may_send, peer.receives_results, peer.uses_tls)
             )
             hosts, limit = peer.allowed_hosts.replace(",", " ") or "any host", str(peer.max_associations or "-")
-            table.add_row(peer.name, peer.ae_title, f"{peer.host}:{peer.port}", sends, hosts, limit, receives, tls)
+            gets = " ".join(PeerOut.model_validate(peer).objects) if peer.receives_results else receives
+            where, form = f"{peer.host}:{peer.port}", peer.sr_class if peer.receives_results else "-"
+            table.add_row(peer.name, peer.ae_title, where, sends, hosts, limit, gets, form, tls)
     console.print(table)
 
 
@@ -42,10 +44,21 @@ def add(settings: Settings, options: argparse.Namespace, console: Console) -> No
         allowed_hosts=options.allow_host,
         max_associations=options.max_associations,
         uses_tls=options.tls,
+        **_profile(options).model_dump(exclude_none=True),
     )
     with transaction(prepare_databases(settings).hospital) as session:
         add_peer(session, Peer(**peer.row()))
     console.print(f"Peer {options.name} added. Verify it with: osteonode peer echo {options.name}", highlight=False)
+
+
+def set_peer(settings: Settings, options: argparse.Namespace, console: Console) -> None:
+    """Set which objects a peer gets and in which SR class; what is not named stays."""
+    columns = _profile(options).columns()
+    if not columns:
+        raise ConfigurationError("Nothing to set; name --objects, --sr-class or both.")
+    with transaction(prepare_databases(settings).hospital) as session:
+        peer = PeerOut.model_validate(set_profile(session, options.name, **columns))
+    console.print(f"Peer {peer.name} gets {', '.join(peer.objects)}; SR class {peer.sr_class}.", highlight=False)
 
 
 def remove(settings: Settings, options: argparse.Namespace, console: Console) -> None:
@@ -69,6 +82,11 @@ def send(settings: Settings, options: argparse.Namespace, console: Console) -> N
     progress = iter(track(paths, "Sending", console=console))
     send_files(_address(settings, options.name), paths, lambda path, status: next(progress, None))  # noqa: ARG005 - one tick an object
     console.print(f"{len(paths)} objects sent to {options.name}.")
+
+
+def _profile(options: argparse.Namespace) -> PeerProfile:
+    objects = None if options.objects is None else [part.strip() for part in options.objects.split(",") if part.strip()]
+    return PeerProfile.model_validate({"objects": objects, "sr_class": options.sr_class})
 
 
 def _address(settings: Settings, name: str) -> Address:

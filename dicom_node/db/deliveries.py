@@ -2,10 +2,10 @@
 
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
-from dicom_node.db.models import Delivery, Peer, Receipt, Result, StudyVersion
+from dicom_node.db.models import REJECTION_KIND, RESULT_KINDS, SR_KINDS, Delivery, Peer, Receipt, Result, StudyVersion
 
 
 def results_of(session: Session, job_id: str, attempt: int) -> list[Result]:
@@ -32,7 +32,9 @@ def delivered_reports(session: Session, version: StudyVersion) -> list[Result]:
         StudyVersion.study_instance_uid == version.study_instance_uid, StudyVersion.version <= version.version
     )
     delivered = select(Receipt.sop_instance_uid)
-    wanted = select(Result).where(Result.job_id.in_(jobs), Result.kind == "sr", Result.sop_instance_uid.in_(delivered))
+    wanted = select(Result).where(
+        Result.job_id.in_(jobs), Result.kind.in_(SR_KINDS), Result.sop_instance_uid.in_(delivered)
+    )
     return list(session.scalars(wanted.order_by(Result.path)))
 
 
@@ -68,16 +70,29 @@ def open_deliveries(session: Session, job_id: str, attempt: int, peers: list[Pee
     return sorted(delivery.id for delivery in existing.values())
 
 
-def unreceipted(session: Session, delivery: Delivery) -> list[Result]:
-    """Results of a delivery the peer has not yet accepted."""
+def receipted_uids(session: Session, delivery_id: int) -> set[str]:
+    """SOP Instance UIDs of what the peer of a delivery has accepted, in this attempt of the job or an earlier one."""
+    return set(session.scalars(select(Receipt.sop_instance_uid).where(Receipt.delivery_id == delivery_id)))
+
+
+def unreceipted(session: Session, delivery: Delivery, peer: Peer) -> list[Result]:
+    """Results of a delivery that the peer gets by its profile and has not yet accepted.
+
+    The report is among them whatever was accepted: in which form a peer has it is decided by its class
+    (``pipeline.variants``). Its forms in older classes are not: they are made of it when they are needed.
+    """
     done = select(Receipt.sop_instance_uid).where(Receipt.delivery_id == delivery.id)
+    variants = [kind for kind in SR_KINDS if kind != "sr"]
+    kinds = [RESULT_KINDS[key] for key in peer.objects.split(",") if key]
+    wanted = Result.kind.in_([*kinds, REJECTION_KIND]) if kinds else Result.kind.not_in(variants)
     return list(
         session.scalars(
             select(Result)
             .where(
                 Result.job_id == delivery.job_id,
                 Result.attempt == delivery.attempt,
-                Result.sop_instance_uid.not_in(done),
+                or_(Result.kind == "sr", Result.sop_instance_uid.not_in(done)),
+                wanted,
             )
             .order_by(Result.path)
         )

@@ -19,6 +19,12 @@ def recent_jobs(session: Session, limit: int = 200) -> list[Job]:
     return list(session.scalars(select(Job).order_by(Job.created_at.desc()).limit(limit)))
 
 
+def done_jobs_of(session: Session, pseudonym: str) -> list[Job]:
+    """Return the finished jobs of a pseudonym, oldest first."""
+    wanted = select(Job).where(Job.pseudonym == pseudonym, Job.state == "done")
+    return list(session.scalars(wanted.order_by(Job.created_at)))
+
+
 def submitted_jobs(session: Session) -> list[Job]:
     """Jobs that wait to be handed to the engine, oldest first."""
     return list(session.scalars(select(Job).where(Job.state == "submitted").order_by(Job.created_at)))

@@ -40,6 +40,14 @@ CT_CLASSES = (
 """CT, Enhanced CT and Legacy Converted Enhanced CT Image Storage: what an analysis can use."""
 SEGMENTATION_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
 """Segmentation Storage."""
+RESULT_KINDS = {"sr": "sr", "seg": "seg", "sc": "page", "pdf": "pdf"}
+"""What a destination can be given or not, and the ``kind`` of its rows in the table of results."""
+REJECTION_KIND = "kos"
+"""The note that rejects superseded results: it goes to every destination, whatever else that gets."""
+SR_KINDS = ("sr", "sr_comprehensive", "sr_enhanced", "sr_text")
+"""Kinds of result that are the report: as it was made, and as destinations that take an older class get it."""
+SR_CLASSES = ("auto", "comprehensive_3d", "comprehensive", "enhanced", "basic_text")
+"""Which SR class a destination gets: the first of the four that its association accepts, or always the one named."""
 DELIVERY_STATES = ("PENDING", "SENT", "COMMITTED", "FAILED")
 COMMITMENT_STATES = ("WAITING", "REPORTED", "FAILED")
 UID_LEVELS = ("study", "series", "frame_of_reference", "instance")
@@ -95,6 +103,14 @@ class Peer(Hospital):
     """IP addresses and networks it may call from, with commas between them; empty: any."""
     max_associations: Mapped[int | None]
     uses_tls: Mapped[bool] = mapped_column(default=False, server_default=false())
+    objects: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    """Keys of ``RESULT_KINDS`` that it gets, with commas between them; empty: every object, also of other kinds."""
+    sr_class: Mapped[str] = mapped_column(
+        String(16),
+        CheckConstraint(_one_of("sr_class", SR_CLASSES), name="sr_class"),
+        default="auto",
+        server_default="auto",
+    )
 
 
 class Instance(Hospital):

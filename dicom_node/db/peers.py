@@ -57,6 +57,21 @@ def add_peer(session: Session, peer: Peer) -> Peer:
     return peer
 
 
+def set_profile(session: Session, name: str, **profile: str) -> Peer:
+    """Set what a peer gets (``objects``) and in which form (``sr_class``); what is not named stays.
+
+    Raises
+    ------
+    NotFound
+        When there is no such peer.
+    """
+    peer = find_peer(session, name)
+    for column, value in profile.items():
+        setattr(peer, column, value)
+    session.flush()
+    return peer
+
+
 def remove_peer(session: Session, name: str) -> None:
     """Remove a peer by name; what it was sent stays on record.
 

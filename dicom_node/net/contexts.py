@@ -39,5 +39,19 @@ def receiver_contexts(*, with_commitment: bool = False) -> list[PresentationCont
 
 
 def sender_contexts(kinds: Iterable[tuple[str, str]]) -> list[PresentationContext]:
-    """Return one context per (SOP class, transfer syntax) of the objects to send."""
-    return [build_context(sop_class, syntax) for sop_class, syntax in sorted(set(kinds))]
+    """Return the contexts to propose for (SOP class, transfer syntax) pairs of objects to send.
+
+    A compressed object goes as it is or not at all. An uncompressed one may go in Explicit or in Implicit VR Little
+    Endian, each in a context of its own: in a common one the peer would choose, and many choose Implicit.
+    """
+    asked = {
+        (sop_class, offered)
+        for sop_class, syntax in kinds
+        for offered in (UNCOMPRESSED if syntax in UNCOMPRESSED else (syntax,))
+    }
+    return [build_context(*pair) for pair in sorted(asked, key=_explicit_first)]
+
+
+def _explicit_first(pair: tuple[str, str]) -> tuple[bool, str, str]:
+    """Order for contexts of which only a number can be proposed: Implicit VR last."""
+    return (pair[1] == UNCOMPRESSED[1], *pair)

@@ -15,9 +15,9 @@ from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification
 
-from dicom_node.errors import DeliveryRefused, PeerUnavailable
-from dicom_node.net.contexts import sender_contexts
-from dicom_node.net.statuses import describe, is_accepted, is_temporary
+from dicom_node.errors import DeliveryRefused, NothingAccepted, PeerUnavailable
+from dicom_node.net.contexts import UNCOMPRESSED, sender_contexts
+from dicom_node.net.statuses import CLASS_NOT_SUPPORTED, describe, is_accepted, is_temporary
 
 MAX_CONTEXTS = 128
 """Presentation contexts of one association (PS3.8 9.3.2.2: odd ids 1 to 255)."""
@@ -48,10 +48,49 @@ def echo(address: Address) -> None:
             raise PeerUnavailable(f"{address.ae_title} did not answer C-ECHO with success.")
 
 
-def send_files(address: Address, paths: Sequence[Path], on_sent: Callable[[Path, int], None] = lambda *_: None) -> None:
-    """Send DICOM files over one association, as they are encoded.
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a peer did not take an object for good; ``is_of_class``: it takes no object of that SOP class."""
 
-    An object that is refused does not keep the others back.
+    path: Path
+    sop_class_uid: str
+    sentence: str
+    is_of_class: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """How one association went: SOP classes the peer accepted contexts for, and the objects it refused."""
+
+    accepted_classes: frozenset[str]
+    refusals: tuple[Refusal, ...]
+
+
+def send_files(address: Address, paths: Sequence[Path], on_sent: Callable[[Path, int], None] = lambda *_: None) -> None:
+    """Send DICOM files over one association, as `offer_files` does.
+
+    Raises
+    ------
+    PeerUnavailable
+        When the peer cannot be reached, drops the association or is out of resources: try again later.
+    DeliveryRefused
+        When the peer refused an object, or its kind, for good; every other object was offered.
+    """
+    refusals = offer_files(address, paths, on_sent).refusals
+    if refusals:
+        raise DeliveryRefused(" ".join(dict.fromkeys(refusal.sentence for refusal in refusals)))
+
+
+def offer_files(
+    address: Address,
+    paths: Sequence[Path],
+    on_sent: Callable[[Path, int], None] = lambda *_: None,
+    ask_for: Sequence[str] = (),
+) -> Offer:
+    """Offer DICOM files over one association, and find out what else the peer would take.
+
+    An object that is refused does not keep the others back. An uncompressed one is encoded anew where the peer takes
+    only Implicit VR Little Endian, or only Explicit.
 
     Parameters
     ----------
@@ -61,36 +100,39 @@ def send_files(address: Address, paths: Sequence[Path], on_sent: Callable[[Path,
         DICOM files with file meta information.
     on_sent
         Called after each accepted object with its path and the peer's status.
+    ask_for
+        SOP classes to propose beside those of the files.
 
     Raises
     ------
     PeerUnavailable
         When the peer cannot be reached, drops the association or is out of resources: try again later.
-    DeliveryRefused
-        When the peer refused an object, or its kind, for good; every other object was offered.
     """
     metas = [read_file_meta_info(path) for path in paths]
     kinds = [(str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)) for meta in metas]
+    contexts = sender_contexts([*kinds, *((sop_class, UNCOMPRESSED[0]) for sop_class in ask_for)])
     refusals = []
-    with associate(address, sender_contexts(kinds)[:MAX_CONTEXTS]) as assoc:
-        for path, kind in zip(paths, kinds, strict=True):
-            try:
-                on_sent(path, _send_one(assoc, address, path, kind))
-            except DeliveryRefused as refusal:
-                refusals.append(str(refusal))
-    if refusals:
-        raise DeliveryRefused(" ".join(dict.fromkeys(refusals)))
+    try:
+        with associate(address, contexts[:MAX_CONTEXTS]) as assoc:
+            accepted = frozenset(str(context.abstract_syntax) for context in assoc.accepted_contexts)
+            for path, kind in zip(paths, kinds, strict=True):
+                if refusal := _offer_one(assoc, address, path, kind, on_sent):
+                    refusals.append(refusal)
+    except NothingAccepted:
+        accepted = frozenset()
+        refusals = [_no_context(address, path, kind) for path, kind in zip(paths, kinds, strict=True)]
+    return Offer(accepted, tuple(refusals))
 
 
-def _send_one(assoc: Association, address: Address, path: Path, kind: tuple[str, str]) -> int:
-    """Send one file; return the status of acceptance."""
+def _offer_one(
+    assoc: Association, address: Address, path: Path, kind: tuple[str, str], on_sent: Callable[[Path, int], None]
+) -> Refusal | None:
+    """Send one file; return why it was refused for good, None when it was accepted."""
     dataset = dcmread(path)
     try:
         answer = assoc.send_c_store(dataset)
     except ValueError:
-        raise DeliveryRefused(
-            f"{address.ae_title} accepts no presentation context for SOP class {kind[0]} in transfer syntax {kind[1]}."
-        ) from None
+        return _no_context(address, path, kind)
     except RuntimeError:
         raise PeerUnavailable(f"{address.ae_title} ended the association.") from None
     if "Status" not in answer:
@@ -99,8 +141,18 @@ def _send_one(assoc: Association, address: Address, path: Path, kind: tuple[str,
     if is_temporary(status):
         raise PeerUnavailable(f"{address.ae_title} answered {describe(status)}.")
     if not is_accepted(status):
-        raise DeliveryRefused(f"{address.ae_title} answered {describe(status)} for SOP class {kind[0]}.")
-    return status
+        sentence = f"{address.ae_title} answered {describe(status)} for SOP class {kind[0]}."
+        return Refusal(path, kind[0], sentence, is_of_class=status == CLASS_NOT_SUPPORTED)
+    on_sent(path, status)
+    return None
+
+
+def _no_context(address: Address, path: Path, kind: tuple[str, str]) -> Refusal:
+    offered = " or ".join(UNCOMPRESSED if kind[1] in UNCOMPRESSED else kind[1:])
+    sentence = (
+        f"{address.ae_title} accepts no presentation context for SOP class {kind[0]} in transfer syntax {offered}."
+    )
+    return Refusal(path, kind[0], sentence, is_of_class=True)
 
 
 @contextmanager
@@ -113,6 +165,8 @@ def associate(
     ------
     PeerUnavailable
         When there is no connection, or the peer rejects the association.
+    NothingAccepted
+        When the peer accepts the association but none of its contexts.
     """
     ae = AE(ae_title=address.calling_aet)
     ae.connection_timeout = 10
@@ -130,6 +184,8 @@ def associate(
         )
     except OSError:
         raise PeerUnavailable(f"The host {address.host} of {address.ae_title} is not known to this machine.") from None
+    if not assoc.is_established and assoc.rejected_contexts and not assoc.accepted_contexts:
+        raise NothingAccepted(f"{address.ae_title} takes nothing of what it was offered.")
     if not assoc.is_established:
         verdict = "rejected the association" if assoc.is_rejected else "does not answer"
         place = f"{address.ae_title} at {address.host}:{address.port}"

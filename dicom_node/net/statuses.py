@@ -7,6 +7,7 @@ from dicom_node.errors import DiskFull, IntakeError, Unavailable
 SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700
 CANNOT_UNDERSTAND = 0xC000
+CLASS_NOT_SUPPORTED = 0x0122
 INVALID_ARGUMENT = 0x0115
 """An N-ACTION without the argument it needs (PS3.7 C.5.3)."""
 
@@ -16,7 +17,7 @@ TEXT = {
     0x0111: "Duplicate SOP Instance",
     INVALID_ARGUMENT: "Invalid argument value",
     0x0117: "Invalid object instance",
-    0x0122: "SOP class not supported",
+    CLASS_NOT_SUPPORTED: "SOP class not supported",
     0x0124: "Not authorized",
     OUT_OF_RESOURCES: "Refused: out of resources",
     0xA900: "Error: data set does not match SOP class",

@@ -5,13 +5,15 @@ the results under the original headers.
 """
 
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from dicom_node.jobs.child import Progress, serve_child
 from dicom_node.logs import configure_logging
 from dicom_node.pipeline.analysis import analyse_folder, load_tools
-from dicom_node.pipeline.packaging import package
+from dicom_node.pipeline.packaging import Before, package
+from dicom_node.pipeline.prior import PriorReport
 
 
 def work(task: dict[str, Any], progress: Progress) -> dict[str, Any]:
@@ -21,8 +23,14 @@ def work(task: dict[str, Any], progress: Progress) -> dict[str, Any]:
         folder = Path(task["folder"])
         tools = load_tools(task, folder)
         return {"headline": analyse_folder(folder / "clean", folder / "report", tools, progress)}
-    sources, previous = ([Path(path) for path in task[name]] for name in ("sources", "previous"))
-    objects = package(sources, Path(task["report"]), Path(task["output"]), progress, previous)
+    before = Before(
+        previous=tuple(Path(path) for path in task["previous"]),
+        correction=Path(task["correction"]) if task["correction"] else None,
+        is_rejected=task["reject_superseded"],
+        prior=PriorReport(Path(task["prior"]), date.fromisoformat(task["prior_date"])) if task["prior"] else None,
+    )
+    sources = [Path(path) for path in task["sources"]]
+    objects = package(sources, Path(task["report"]), Path(task["output"]), progress, before)
     return {"objects": [asdict(one) for one in objects]}
 
 

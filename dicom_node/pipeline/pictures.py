@@ -5,17 +5,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fe.load_cases import Kind
+from fe.strength import CaseStrength, FemurStrength
 from inference.labels import BY_KEY, STRUCTURES, VERTEBRAE
 from inference.volume import canonical
 from sr_export.figures import Layer, draw_regions, draw_strain
 from sr_export.inputs import Picture
+from sr_export.polar import Direction, Fan, draw_directions
 
 if TYPE_CHECKING:
     from dicom_node.pipeline.results import Findings
 
+KINDS: tuple[Kind, ...] = ("stance", "fall")
+FANS: tuple[tuple[Kind, str, str], ...] = (
+    ("fall", "falls", "towards proximal"),
+    ("stance", "stances", "towards lateral"),
+)
+"""Kind of load, what people call its directions, and where a positive frontal angle points (``fe.load_cases``)."""
+
 
 def pictures_of(findings: "Findings") -> Iterator[Picture]:
-    """Yield the overview, the spine, and the strain field of every load case."""
+    """Yield the overview, the spine, and of each femur the strain of its weakest loads and a polar plot."""
     upright, orientation = canonical(findings.volume)
     labels = orientation.apply(findings.segmentation.labels)
     bones = [
@@ -27,7 +37,7 @@ def pictures_of(findings: "Findings") -> Iterator[Picture]:
         yield Picture(
             "regions_coronal",
             "Segmented bones",
-            "Coronal section; patient's right on the left.",
+            "Coronal.",
             draw_regions(upright.hu, bones, upright.spacing_mm, "coronal"),
         )
     cores = [
@@ -38,31 +48,49 @@ def pictures_of(findings: "Findings") -> Iterator[Picture]:
     if cores:
         yield Picture(
             "spine_sagittal",
-            "Trabecular cores",
-            "Volumes of interest, sagittal; front on the left.",
+            "Spine",
+            "Cores, sagittal.",
             draw_regions(upright.hu, cores, upright.spacing_mm, "sagittal"),
         )
-    yield from _strain_pictures(findings)
+    yield from _strength_pictures(findings)
 
 
-def _strain_pictures(findings: "Findings") -> Iterator[Picture]:
+def _strength_pictures(findings: "Findings") -> Iterator[Picture]:
+    """Yield the strength of each femur over all directions, then the strain of its weakest stance and fall."""
     for key, strength in findings.strengths.items():
-        structure = BY_KEY[key]
-        to_index = np.linalg.inv(strength.affine_mm)
-        for kind in ("stance", "fall"):
-            case = strength.weakest(kind)
-            if case is None:
-                continue
-            slice_index, row, column = (to_index @ (*case.failure_point_mm, 1.0))[:3]
+        fans = tuple(_fans(strength))
+        if fans:
             yield Picture(
-                f"{key}_{kind}",
-                f"{structure.name}, weakest {kind}: {round(case.failure_load_n, -1):.0f} N",
-                f"Front surface, strain over its limit at failure; fails in {case.mode} at the {case.failure_site}.",
-                draw_strain(
-                    strength.risk[case.name],
-                    (strength.facts.element_mm,) * 3,
-                    (slice_index, row, column),
-                    structure.laterality,
-                    kind,
-                ),
+                f"{key}_directions",
+                f"{BY_KEY[key].name}: strength by direction",
+                "Distance: strength; angle: turn of the force; ring: weakest.",
+                draw_directions(fans),
             )
+    for key, strength in findings.strengths.items():
+        for kind in KINDS:
+            case = strength.weakest(kind)
+            if case is not None:
+                yield _strain_picture(key, strength, case)
+
+
+def _strain_picture(key: str, strength: FemurStrength, case: CaseStrength) -> Picture:
+    slice_index, row, column = (np.linalg.inv(strength.affine_mm) @ (*case.failure_point_mm, 1.0))[:3]
+    risk, place = strength.risk[case.name], (float(slice_index), float(row), float(column))
+    count = len(strength.of_kind(case.kind))
+    weakest = f"Weakest of {count}: " if count > 1 else ""
+    load = f"{round(case.failure_load_n, -1):.0f} N"
+    return Picture(
+        f"{key}_{case.kind}",
+        f"{BY_KEY[key].name}: {case.kind}",
+        f"{weakest}{load}, {case.failure_site}, {case.mode}; loaded parts and cut end do not count.",
+        draw_strain(risk, (strength.facts.element_mm,) * 3, place),
+    )
+
+
+def _fans(strength: FemurStrength) -> Iterator[Fan]:
+    """Yield a polar plot for each kind of load that was computed in more than one direction."""
+    for kind, name, tilt_words in FANS:
+        rows = strength.polar(kind)
+        if len(rows) > 1:
+            directions = tuple(Direction(second, frontal, load) for frontal, second, load in rows.tolist())
+            yield Fan(f"{len(rows)} {name}", directions, tilt_words)

@@ -23,8 +23,10 @@ from sr_export.inputs import (
     Group,
     Measurement,
     Picture,
+    PriorValue,
     Region,
     Report,
+    Statement,
 )
 
 FORMAT = 1
@@ -67,6 +69,7 @@ def load_report(folder: Path) -> Report:
         technical=tuple((name, value) for name, value in values["technical"]),
         limits=tuple(values["limits"]),
         pictures=tuple(_picture(picture, folder) for picture in values["pictures"]),
+        prior=tuple(_prior(prior) for prior in values.get("prior", ())),
     )
 
 
@@ -118,6 +121,7 @@ def _group(values: dict[str, Any], regions: dict[str, Region]) -> Group:
             "measurements": tuple(Measurement(**measurement) for measurement in values["measurements"]),
             "findings": tuple(Finding(**finding) for finding in values["findings"]),
             "region": regions[region["key"]] if region else None,
+            "statements": tuple(Statement(**statement) for statement in values.get("statements", ())),
         }
     )
 
@@ -125,6 +129,10 @@ def _group(values: dict[str, Any], regions: dict[str, Region]) -> Group:
 def _calibration(values: dict[str, Any]) -> CalibrationStatement:
     measured_on = values["measured_on"]
     return CalibrationStatement(**{**values, "measured_on": date.fromisoformat(measured_on) if measured_on else None})
+
+
+def _prior(values: dict[str, Any]) -> PriorValue:
+    return PriorValue(**{**values, "study_date": date.fromisoformat(values["study_date"])})
 
 
 def _algorithm(values: dict[str, Any]) -> Algorithm:

@@ -8,7 +8,7 @@ from dicom_node import __version__
 from dicom_node.pipeline.pictures import pictures_of
 from fe.load_cases import Kind
 from fe.sensitivity import Sensitivity
-from fe.strength import FemurStrength
+from fe.strength import CaseStrength, FemurStrength
 from inference.calibration import CalibrationRecord
 from inference.densitometry import Density, LumbarMean
 from inference.labels import BY_KEY, FEMURS, STRUCTURES, VERTEBRAE
@@ -24,12 +24,18 @@ from sr_export.inputs import (
     Measurement,
     Region,
     Report,
+    Statement,
 )
 
 if TYPE_CHECKING:
     from dicom_node.pipeline.analysis import Tools
 
 KINDS: tuple[Kind, ...] = ("stance", "fall")
+DIRECTION_WORDS: dict[Kind, tuple[tuple[str, str], tuple[str, str]]] = {
+    "stance": (("from medial to lateral", "from lateral to medial"), ("from front to back", "from back to front")),
+    "fall": (("adduction", "abduction"), ("internal rotation", "external rotation")),
+}
+"""What a positive and a negative angle of a load case mean, frontal first; see ``fe.load_cases.LoadCase``."""
 SEGMENTATION, DENSITOMETRY, STRENGTH = "segmentation", "densitometry", "femur_strength"
 DENSITOMETRY_VERSION = "1"
 STRENGTH_VERSION = "2"
@@ -235,7 +241,26 @@ def _strength_group(region: Region, strength: FemurStrength, sensitivity: Sensit
         ),
         region=region,
         findings=tuple(Finding(flag.code, region.key, flag.sentence) for flag in flags),
+        statements=tuple(_weakest(strength)),
     )
+
+
+def _weakest(strength: FemurStrength) -> Iterator[Statement]:
+    """Say where the femur fails first in its weakest stance and fall, and under which load."""
+    for kind in KINDS:
+        case = strength.weakest(kind)
+        if case is not None:
+            yield Statement(f"weakest_{kind}_site", f"{case.failure_site}, in {case.mode}")
+            yield Statement(f"weakest_{kind}_direction", direction_of(case))
+
+
+def direction_of(case: CaseStrength) -> str:
+    """Say a load case's angles as people do: ``10 degrees adduction, 15 degrees internal rotation``."""
+    frontal, second = (
+        f"{abs(angle):.0f} degrees {words[angle < 0]}"
+        for angle, words in zip((case.frontal_deg, case.second_deg), DIRECTION_WORDS[case.kind], strict=True)
+    )
+    return f"{frontal}, {second}"
 
 
 def _interval_n(sensitivity: Sensitivity | None, name: str) -> tuple[float, float] | tuple[None, None]:

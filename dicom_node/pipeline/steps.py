@@ -40,6 +40,7 @@ from dicom_node.pipeline.deidentification import (
     single_person,
 )
 from dicom_node.pipeline.delivery import Outbox
+from dicom_node.pipeline.prior import prior_report
 from dicom_node.settings import Settings
 
 LOG = log(__name__)
@@ -136,8 +137,11 @@ class JobSteps:
     def package(self, job_id: str) -> None:
         """Build the result objects under the original headers, in a child process."""
         self._update(job_id, stage="result objects", progress=0.9)
-        attempt = self._job(job_id).attempts
+        job = self._job(job_id)
+        attempt = job.attempts
         output = f"results/{job_id}/{attempt}"
+        prior = prior_report(self.databases, self.settings, job_id, job.pseudonym)
+        correction = self._correction(job_id)
         answer = self._child(
             job_id,
             {
@@ -145,6 +149,10 @@ class JobSteps:
                 "sources": [str(path) for path in self._sources(job_id)],
                 "report": str(self._research(job_id) / "report"),
                 "previous": [str(path) for path in self._previous(job_id, attempt)],
+                "correction": str(correction) if correction is not None else "",
+                "reject_superseded": self.settings.reject_superseded,
+                "prior": str(prior.folder) if prior is not None else "",
+                "prior_date": prior.study_date.isoformat() if prior is not None else "",
                 "output": str(self.settings.hospital_dir / output),
             },
             span=(0.9, 1.0),

@@ -32,6 +32,8 @@ PIXELMED_OPTIONS: tuple[str, ...] = (
 )
 PIXELMED_CLASS = "com.pixelmed.validate.DicomSRValidator"
 ROOT_TEMPLATE_FOUND = "Found Root Template TID_1500"
+WITHOUT_TEMPLATE = ("1.2.840.10008.5.1.4.1.1.88.11",)
+"""Basic Text SR: it has no numbers, so TID 1500 cannot be its template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,9 @@ def findings(paths: Sequence[Path], source: Path) -> tuple[ValidatorFinding, ...
         found += _entity_findings(dcentvfy, paths, source)
     if java := _pixelmed():
         for path in paths:
-            if dcmread(path, specific_tags=["Modality"]).get("Modality") == "SR":
-                found += _template_findings(java, path)
+            header = dcmread(path, specific_tags=["Modality", "SOPClassUID"])
+            if header.get("Modality") == "SR":
+                found += _template_findings(java, path, has_template=header.SOPClassUID not in WITHOUT_TEMPLATE)
     return tuple(found)
 
 
@@ -148,11 +151,11 @@ def _entity_findings(program: str, paths: Sequence[Path], source: Path) -> Itera
     yield from _messages("dcentvfy", "all objects", output)
 
 
-def _template_findings(java: str, path: Path) -> Iterator[ValidatorFinding]:
+def _template_findings(java: str, path: Path, *, has_template: bool) -> Iterator[ValidatorFinding]:
     """PixelMed exits 0 whatever it finds, so its words are what counts."""
     jars = ":".join(str(jar) for jar in PIXELMED_JARS)
     output = _run([java, *PIXELMED_OPTIONS, "-cp", jars, PIXELMED_CLASS, str(path)])
-    if output is not None and ROOT_TEMPLATE_FOUND not in output:
+    if has_template and output is not None and ROOT_TEMPLATE_FOUND not in output:
         yield ValidatorFinding("PixelMed", path.name, "error", "the root template was not recognised")
     errors = None if output is None else "\n".join(re.findall(r"^Error.*", output, re.MULTILINE))
     yield from _messages("PixelMed", path.name, errors)

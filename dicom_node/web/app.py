@@ -20,7 +20,7 @@ from dicom_node.db.associations import recent_associations
 from dicom_node.db.commitments import recent_commitments
 from dicom_node.db.jobs import resubmit
 from dicom_node.db.models import Peer
-from dicom_node.db.peers import add_peer, all_peers, remove_peer
+from dicom_node.db.peers import add_peer, all_peers, remove_peer, set_profile
 from dicom_node.db.session import Databases, transaction
 from dicom_node.errors import ConfigurationError, NodeError, NotFound
 from dicom_node.settings import Settings
@@ -33,6 +33,7 @@ from dicom_node.web.schemas import (
     JobOut,
     PeerIn,
     PeerOut,
+    PeerProfile,
     QuarantineOut,
     StudyOut,
 )
@@ -148,6 +149,12 @@ def _write_routes(databases: Databases) -> APIRouter:
         """Add a peer."""
         with transaction(databases.hospital) as session:
             return PeerOut.model_validate(add_peer(session, Peer(**peer.row())))
+
+    @router.patch("/peers/{name}")
+    def change_profile(name: str, profile: PeerProfile) -> PeerOut:
+        """Set which objects a peer gets and in which SR class."""
+        with transaction(databases.hospital) as session:
+            return PeerOut.model_validate(set_profile(session, name, **profile.columns()))
 
     @router.delete("/peers/{name}", status_code=204)
     def delete_peer(name: str) -> None:

@@ -2,11 +2,52 @@
 
 from datetime import datetime
 from ipaddress import ip_network
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 MAX_HOSTS_LENGTH = 500
+
+ResultObject = Literal["sr", "seg", "sc", "pdf"]
+"""Keys of ``dicom_node.db.models.RESULT_KINDS``."""
+SrClass = Literal["auto", "comprehensive_3d", "comprehensive", "enhanced", "basic_text"]
+"""``dicom_node.db.models.SR_CLASSES``."""
+ALL_OBJECTS: tuple[ResultObject, ...] = get_args(ResultObject)
+
+
+def objects_column(objects: list[ResultObject]) -> str:
+    """Return chosen objects as the column holds them: all of them as empty, so that kinds to come are among them."""
+    return "" if set(objects) == set(ALL_OBJECTS) else ",".join(key for key in ALL_OBJECTS if key in objects)
+
+
+def objects_from_column(value: object) -> object:
+    """Return what ``objects_column`` made as a list again; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    return [part for part in value.replace(" ", "").split(",") if part] or list(ALL_OBJECTS)
+
+
+def refuse_no_object(value: list[ResultObject] | None) -> list[ResultObject] | None:
+    """Refuse an empty choice."""
+    if value == []:
+        raise ValueError("name at least one of sr, seg, sc, pdf; a peer that gets nothing has receives_results off")
+    return value
+
+
+class PeerProfile(BaseModel):
+    """What of a peer's profile to set; what is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    objects: list[ResultObject] | None = None
+    sr_class: SrClass | None = None
+
+    _not_nothing = field_validator("objects")(refuse_no_object)
+
+    def columns(self) -> dict[str, str]:
+        """Return the columns of a peer to set."""
+        chosen = {} if self.objects is None else {"objects": objects_column(self.objects)}
+        return chosen if self.sr_class is None else {**chosen, "sr_class": self.sr_class}
 
 
 class PeerIn(BaseModel):
@@ -23,6 +64,11 @@ class PeerIn(BaseModel):
     allowed_hosts: list[str] = []
     max_associations: int | None = Field(None, ge=1, le=1000)
     uses_tls: bool = False
+    objects: list[ResultObject] = list(ALL_OBJECTS)
+    sr_class: SrClass = "auto"
+
+    _as_list = field_validator("objects", mode="before")(objects_from_column)
+    _not_nothing = field_validator("objects")(refuse_no_object)
 
     @field_validator("allowed_hosts", mode="before")
     @classmethod
@@ -44,7 +90,8 @@ class PeerIn(BaseModel):
 
     def row(self) -> dict[str, Any]:
         """Return the columns of a peer."""
-        return {**self.model_dump(), "allowed_hosts": ",".join(self.allowed_hosts)}
+        lists = {"allowed_hosts": ",".join(self.allowed_hosts), "objects": objects_column(self.objects)}
+        return {**self.model_dump(), **lists}
 
 
 class PeerOut(PeerIn):

@@ -1,5 +1,6 @@
 """A person corrects the segmentation in a viewer and sends it back: a new run, and a report that cites the old one."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.uid import generate_uid
-from test_main_job import JOB_TIME_LIMIT_S, hospital, results_in, searched  # noqa: F401 - a fixture
+from test_main_job import JOB_TIME_LIMIT_S, results_in, searched
 
 from dicom_node.demo.fake_ct import FakePatient
 from dicom_node.demo.local_node import LocalNode
@@ -83,12 +84,14 @@ def corrected(seg_path: Path, slices: list[Path], path: Path) -> Path:
     return path
 
 
-def test_a_corrected_segmentation_is_measured_and_the_new_report_cites_the_old(
-    hospital: tuple[LocalNode, Orthanc],  # noqa: F811 - the fixture
+def test_a_corrected_segmentation_is_measured_and_the_new_report_cites_the_old_and_rejects_it(
+    make_node: Callable[..., LocalNode],
+    make_orthanc: Callable[[LocalNode], Orthanc],
     patient_files: list[Path],
     tmp_path: Path,
 ) -> None:
-    node, orthanc = hospital
+    node = make_node(reject_superseded=True)
+    orthanc = make_orthanc(node)
     study = str(dcmread(patient_files[0], stop_before_pixels=True).StudyInstanceUID)
     orthanc.take(patient_files)
     send_files(Address(node.ae_title, "127.0.0.1", node.dicom_port, AE_TITLE), patient_files)
@@ -104,6 +107,15 @@ def test_a_corrected_segmentation_is_measured_and_the_new_report_cites_the_old(
     (report,) = (ds for ds in new if ds.Modality == "SR")
     cited = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert cited.ReferencedSOPInstanceUID == old_report.SOPInstanceUID
+    (note,) = (ds for ds in new if ds.Modality == "KO")
+    references = [item.get("ReferencedSOPSequence") for item in note.ContentSequence]
+    assert {one[0].ReferencedSOPInstanceUID for one in references if one} == known
+    said = report.to_json()
+    assert f"Segmentation corrected by {OPERATOR.replace('^', ' ')}: {REASON}." in said
+    assert OPERATOR in said, "the person is an observer of the report"
+    assert str(dcmread(path, stop_before_pixels=True).SOPInstanceUID) in said
+    kinds = {item.SegmentAlgorithmType for ds in new if ds.Modality == "SEG" for item in ds.SegmentSequence}
+    assert kinds == {"SEMIAUTOMATIC"}
     masks = {
         job["id"]: {
             region.key: region.mask
@@ -121,6 +133,6 @@ def test_a_corrected_segmentation_is_measured_and_the_new_report_cites_the_old(
         a for a in node.get(f"/api/jobs/{second['id']}")["report"]["algorithms"] if a["key"] == "segmentation"
     )
     assert algorithm["name"] == "Segmentation corrected by a person"
-    identifiers = (*FakePatient().identifiers, study, OPERATOR.split("^")[0])
+    identifiers = (*FakePatient().identifiers, study, *OPERATOR.split("^"), REASON)
     assert searched(node.data_dir / "research", identifiers) == {}
     assert not [word for word in identifiers if word in (tmp_path / "node.log").read_text()]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dicom_node.strength.charts import Direction, curve_chart, direction_chart, step_chart
+from dicom_node.strength.charts import curve_chart, direction_chart, step_chart
 from dicom_node.strength.plates import Mark, Picture3D, Scale, _letter, plate
 from dicom_node.strength.scene import (
     ABOVE,
@@ -23,6 +23,7 @@ from dicom_node.strength.scene import (
     section,
     surface,
 )
+from sr_export.polar import Direction
 
 
 @pytest.fixture(scope="module")

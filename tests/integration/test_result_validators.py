@@ -8,12 +8,21 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
-from result_factory import make_enhanced, make_report, make_source, regions
+from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
+from result_factory import make_enhanced, make_report, make_source, peripheral_report, regions
 
-from dicom_node.pipeline.validators import ALLOWED, findings, missing_validators, validate
+from dicom_node.pipeline.validators import (
+    ALLOWED,
+    PIXELMED_CLASS,
+    PIXELMED_JARS,
+    PIXELMED_OPTIONS,
+    findings,
+    missing_validators,
+    validate,
+)
 from sr_export.build import build_results
 from sr_export.check import check_results
+from sr_export.inputs import Correction
 
 pytestmark = pytest.mark.needs_binary
 
@@ -105,6 +114,34 @@ def test_objects_of_a_replaced_report_pass(tmp_path):
     assert validate(written(second.datasets, tmp_path), source_file(source, tmp_path)) == ()
 
 
+def test_objects_of_a_corrected_segmentation_pass(tmp_path):
+    source, report = make_source(), make_report(pictures=())
+    correction = Correction("Corrector^Clara", "neck was cut off", SegmentationStorage, "2.25.501", "2.25.502")
+    results = build_results(source, report, correction=correction)
+    assert check_results(source, results, report, correction) == ()
+    assert findings(written(results.datasets, tmp_path), source_file(source, tmp_path)) == ()
+
+
+def test_objects_of_a_peripheral_bone_pass(tmp_path):
+    source, report = make_source(), peripheral_report("metacarpal_2", "L")
+    results = build_results(source, report)
+    assert findings(written(results.datasets, tmp_path), source_file(source, tmp_path)) == ()
+
+
+def test_a_rejection_note_passes_also_its_own_template(tmp_path, binary):
+    source, report = make_source(), make_report(pictures=())
+    first = build_results(source, report)
+    second = build_results(source, replace(report, job_reference="job-0002"), [first.sr], superseded=first.datasets)
+    paths = written(second.datasets, tmp_path)
+    assert validate(paths, source_file(source, tmp_path)) == ()
+    jars = ":".join(map(str, PIXELMED_JARS))
+    command = [binary("java"), *PIXELMED_OPTIONS, "-cp", jars, PIXELMED_CLASS, str(paths[-1])]
+    said = subprocess.run(command, check=True, capture_output=True, text=True)
+    lines = (said.stdout + said.stderr).splitlines()
+    assert any("Found Root Template TID_2010" in line for line in lines)
+    assert [line for line in lines if line.startswith(("Error", "Warning"))] == []
+
+
 def test_the_wrong_patient_is_refused(tmp_path):
     source = make_source(slices=4)
     results = build_results(source, make_report(groups=(), regions=(), pictures=()))
@@ -136,7 +173,7 @@ def test_dcmtk_renders_every_number_with_its_name(tmp_path, binary):
     html = tmp_path / "sr.html"
     subprocess.run([binary("dsr2html"), "+U8", path, html], check=True, capture_output=True)
     text = html.read_text()
-    for expected in ("Right femur strength, fall (CT-FE)", "2660", "L1 trabecular vBMD", "104", "Osteopenia"):
+    for expected in ("Right femur strength, fall, min (CT-FE)", "2660", "L1 trabecular vBMD", "104", "Osteopenia"):
         assert expected in text, expected
     dumped = subprocess.run([binary("dsrdump"), path], check=True, capture_output=True, text=True).stdout
     assert "RESEARCH USE ONLY" in dumped

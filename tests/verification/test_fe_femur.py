@@ -10,10 +10,12 @@ from fe.femur import FemurSettings, away_from_ground, counting_places, head_load
 from fe.femur_body import Scan
 from fe.femur_bricks import brick_femur
 from fe.femur_frame import find_femur_frame
+from fe.femur_tetra import tetra_body
 from fe.gallery import synthetic_femur
 from fe.load_cases import DEFAULT_CASES, FALL_CASES, SIDEWAYS_FALL, SINGLE_CASES, STANCE
 from fe.material import MORGAN_2003_FEMORAL_NECK
 from fe.strength import femur_strength
+from fe.tetra.blocks import block_mesh
 from fe.voxel.grid import density_grid
 from fe.voxel.numbering import number_voxels
 from fe.voxel.solver import elastic_model, solve
@@ -216,6 +218,19 @@ def test_the_stance_strength_settles_when_the_elements_shrink():
         for element_mm in (3.0, 2.0, 1.5)
     ]
     assert abs(loads[2] / loads[1] - 1) < 0.15
+
+
+def test_tetrahedra_give_the_strains_at_the_centres_of_their_faces():
+    mesh = block_mesh((2, 2, 2), lambda p: p * (3.0, 4.0, 5.0))
+    held = np.isclose(mesh.nodes_mm[:, 2], 0)
+    body = tetra_body(mesh, np.full(mesh.element_count, 1000.0), held, 0.3, 2.5)
+    x, y, z = mesh.nodes_mm.T
+    chosen = np.arange(len(body.places_mm))[::-2]
+    # A quadratic field: exact in elements with straight edges, and its strain is another at every place.
+    found = body.strains(1e-3 * np.stack((x**2, y**2 + y * z, z**2 + x * z)), chosen)
+    a, b, c = body.places_mm[chosen].T
+    expected = 1e-3 * np.stack((2 * a, 2 * b + c, 2 * c + a, 0 * a, b, c), axis=1)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * expected.max())
 
 
 def test_tetrahedra_give_nearly_the_strengths_of_bricks():

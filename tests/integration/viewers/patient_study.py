@@ -19,7 +19,7 @@ from scipy.ndimage import binary_erosion
 from dicom_node.demo.data import fetch
 from dicom_node.demo.fake_ct import FakePatient, Scan, read_nifti, write_series
 from sr_export.build import ResultSet, build_results
-from sr_export.inputs import CalibrationStatement, Finding, Group, Laterality, Measurement, Region, Report
+from sr_export.inputs import CalibrationStatement, Finding, Group, Laterality, Measurement, Region, Report, Statement
 
 AIR_HU = -1024
 LEVELS: dict[str, int] = {"L1": 31, "L2": 30, "L3": 29, "L4": 28, "L5": 27}
@@ -34,9 +34,10 @@ BONES: tuple[tuple[str, str, str, Laterality, int], ...] = (
 VBMD_MG_PER_CM3 = {"L1": 111.0, "L2": 103.0, "L3": 97.0, "L4": 118.0, "L5": 124.0}
 HU_MEAN = {"L1": 141.0, "L2": 132.0, "L3": 126.0, "L4": 149.0, "L5": 157.0}
 STRENGTHS_N = {
-    "R": {"stance": 7120.0, "fall": 2660.0, "stance_minimum": 6330.0, "fall_minimum": 1980.0},
-    "L": {"stance": 7950.0, "fall": 3010.0, "stance_minimum": 6870.0, "fall_minimum": 2240.0},
+    "R": {"stance_minimum": 7120.0, "fall_minimum": 2660.0, "stance_maximum": 9330.0, "fall_maximum": 3980.0},
+    "L": {"stance_minimum": 7950.0, "fall_minimum": 3010.0, "stance_maximum": 9870.0, "fall_maximum": 4240.0},
 }
+WEAKEST_FALL_SITE = "intertrochanteric region, in compression"
 INTEGRAL_MG_PER_CM3 = {"R": 262.0, "L": 291.0}
 
 
@@ -173,14 +174,23 @@ def _femur(region: Region) -> tuple[Group, Group]:
     """More numbers than a viewer writes beside one contour, and two groups of one bone."""
     side = region.laterality
     measurements = tuple(
-        Measurement(f"femur_strength_{case}", value_n, *((value_n - 200, value_n + 210) if "_" not in case else ()))
+        Measurement(f"femur_strength_{case}", value_n, *((value_n - 200, value_n + 210) if "minimum" in case else ()))
         for case, value_n in STRENGTHS_N[side].items()
     )
+    weakest = (Statement("weakest_fall_site", WEAKEST_FALL_SITE),)
     coarse = Finding("coarse_voxels", region.key, "Voxels of 3.0 mm; 1.5 mm or less expected.")
     density = (Measurement("integral_vbmd", INTEGRAL_MG_PER_CM3[side]),)
     return (
         Group(
-            region.key, f"{region.name} strength", "femur", side, "strength", measurements, region, findings=(coarse,)
+            region.key,
+            f"{region.name} strength",
+            "femur",
+            side,
+            "strength",
+            measurements,
+            region,
+            findings=(coarse,),
+            statements=weakest,
         ),
         Group(f"{region.key}_density", f"{region.name} density", "femur", side, "density", density, region),
     )

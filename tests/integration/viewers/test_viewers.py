@@ -26,6 +26,7 @@ from tests.integration.viewers.patient_study import (
     LEVELS,
     STRENGTHS_N,
     VBMD_MG_PER_CM3,
+    WEAKEST_FALL_SITE,
     PatientStudy,
     write_results,
 )
@@ -68,15 +69,15 @@ def expected_of_a_femur(side: str, name: str, key: str) -> Iterator[tuple[str, l
     strengths = STRENGTHS_N[side]
     stance, fall = (
         [
-            (f"{name}, {case} (CT-FE)", strengths[case], "N"),
-            (f"{name}, {case} (CT-FE), lower", strengths[case] - 200, "N"),
-            (f"{name}, {case} (CT-FE), upper", strengths[case] + 210, "N"),
+            (f"{name}, {case}, min (CT-FE)", strengths[f"{case}_minimum"], "N"),
+            (f"{name}, {case}, min (CT-FE), lower", strengths[f"{case}_minimum"] - 200, "N"),
+            (f"{name}, {case}, min (CT-FE), upper", strengths[f"{case}_minimum"] + 210, "N"),
         ]
         for case in ("stance", "fall")
     )
     yield key, stance
-    minima = [(f"{name}, {case}, min (CT-FE)", strengths[f"{case}_minimum"], "N") for case in ("stance", "fall")]
-    yield key, [*fall, *minima]
+    maxima = [(f"{name}, {case}, max (CT-FE)", strengths[f"{case}_maximum"], "N") for case in ("stance", "fall")]
+    yield key, [*fall, *maxima]
     density = f"{SIDES[side]} proximal femur integral vBMD"
     yield key, [(density, INTEGRAL_MG_PER_CM3[side], "mg/cm3")]
 
@@ -218,5 +219,7 @@ def test_dcmtk_prints_every_number_with_side_level_and_unit(
         for name, value, unit in numbers:
             assert (name, f"{value:.0f} {unit}") in rendered
             assert f'NUM:(,,"{name}")="{value:.0f}" ({unit},UCUM' in dumped
+    for side in SIDES.values():
+        assert f'TEXT:(,,"{side} femur, weakest fall: failure site")="{WEAKEST_FALL_SITE}"' in dumped
     assert BANNER in dumped
     assert 'QCT bone density category")=(312894000,SCT,"Osteopenia")' in dumped

@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 from test_pipeline_results import TOOLS, findings
 
 from dicom_node.demo.fake_ct import FakePatient, Scan, write_series
 from dicom_node.errors import JobFailed
-from dicom_node.pipeline.packaging import package
+from dicom_node.pipeline.packaging import Before, correction_of, package
 from dicom_node.pipeline.report_files import save_report
 from dicom_node.pipeline.results import report_from
 from inference.dicom_volume import volume_from_datasets
@@ -84,3 +86,50 @@ def test_slices_of_another_scan_are_refused(report_folder: Path, tmp_path: Path)
     other = write_series(moved, tmp_path / "other", FakePatient(), seed="other")
     with pytest.raises(JobFailed, match=r"3\.0 mm off"):
         package(other, report_folder, tmp_path / "out", quiet)
+
+
+def corrected_file(path: Path, **values: str) -> Path:
+    """Write the header of a Segmentation as far as packaging reads it."""
+    seg = Dataset()
+    seg.SOPClassUID, seg.SOPInstanceUID, seg.SeriesInstanceUID = SegmentationStorage, "2.25.501", "2.25.502"
+    for keyword, value in values.items():
+        setattr(seg, keyword, value)
+    seg.file_meta = FileMetaDataset()
+    seg.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    seg.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("values", "operator", "reason"),
+    [
+        ({"ContentCreatorName": "A^B", "OperatorsName": "C^D", "ContentDescription": "why"}, "A^B", "why"),
+        ({"OperatorsName": ["C^D", "E^F"], "ContentLabel": "NECK"}, "C^D", "NECK"),
+        ({"ContentCreatorName": "", "ContentDescription": "", "SeriesDescription": "mended"}, "", "mended"),
+        ({}, "", ""),
+    ],
+)
+def test_who_corrected_and_why_is_read_from_the_first_attribute_that_says_it(
+    values: dict[str, str], operator: str, reason: str, tmp_path: Path
+) -> None:
+    found = correction_of(corrected_file(tmp_path / "corrected.dcm", **values))
+    assert (found.operator, found.reason) == (operator, reason)
+    assert (found.sop_instance_uid, found.series_instance_uid) == ("2.25.501", "2.25.502")
+
+
+def test_a_run_on_a_corrected_segmentation_says_so_and_may_reject_what_it_replaces(
+    series: list[Path], report_folder: Path, tmp_path: Path
+) -> None:
+    first = package(series, report_folder, tmp_path / "first", quiet)
+    old = tmp_path / "first" / next(one.file for one in first if one.kind == "sr")
+    path = corrected_file(tmp_path / "corrected.dcm", ContentCreatorName="Corrector^Clara", ContentDescription="why")
+    second = package(series, report_folder, tmp_path / "second", quiet, Before((old,), path, is_rejected=True))
+    read = {one.kind: dcmread(tmp_path / "second" / one.file) for one in second}
+    assert "corrected by Corrector Clara: why." in read["sr"].to_json()
+    assert read["seg"].SegmentSequence[0].SegmentAlgorithmType == "SEMIAUTOMATIC"
+    assert read["sr"].PredecessorDocumentsSequence
+    evidence = read["kos"].CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    rejected = {one.ReferencedSOPInstanceUID for row in evidence for one in row.ReferencedSOPSequence}
+    assert rejected == {one.sop_instance_uid for one in first}
+    third = package(series, report_folder, tmp_path / "third", quiet, Before((old,)))
+    assert "kos" not in {one.kind for one in third}

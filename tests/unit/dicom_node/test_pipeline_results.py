@@ -9,7 +9,7 @@ import pytest
 
 from dicom_node.pipeline.analysis import Tools
 from dicom_node.pipeline.report_files import load_report, save_report
-from dicom_node.pipeline.results import Findings, report_from
+from dicom_node.pipeline.results import KINDS, Findings, direction_of, report_from
 from fe.femur_frame import FemurFrame
 from fe.outcome import MeshField, ModelFacts
 from fe.sensitivity import MaskStep, Sensitivity
@@ -119,6 +119,39 @@ def test_the_interval_is_that_of_the_outline_moved_by_one_voxel() -> None:
     found = {one.concept: (one.low, one.high) for group in report.groups for one in group.measurements}
     assert found["femur_strength_fall_minimum"] == (1800.0, 2100.0)
     assert found["femur_strength_fall_maximum"] == (None, None), "no answer is no interval"
+
+
+def test_failure_site_and_direction_are_those_of_the_weakest_case_and_survive_the_file(tmp_path: Path) -> None:
+    weak = strength("R", 5000.0, 2000.0)
+    stance, strong_stance = weak.weakest("stance"), weak.strongest("stance")
+    assert stance is not None
+    assert strong_stance is not None
+    cases = tuple(
+        replace(case, failure_site="femoral shaft", mode="tension") if case is strong_stance else case
+        for case in weak.cases
+    )
+    report, figures = report_from(findings(strengths={"femur_right": replace(weak, cases=cases)}), TOOLS)
+    (group,) = (one for one in report.groups if one.statements)
+    assert {one.concept: one.text for one in group.statements} == {
+        "weakest_stance_site": "femoral neck, in compression",
+        "weakest_stance_direction": "0 degrees from medial to lateral, 10 degrees from front to back",
+        "weakest_fall_site": "femoral neck, in compression",
+        "weakest_fall_direction": "0 degrees adduction, 10 degrees internal rotation",
+    }
+    save_report(report, tmp_path, figures)
+    assert [one.statements for one in load_report(tmp_path).groups] == [one.statements for one in report.groups]
+
+
+def test_angles_that_point_the_other_way_are_said_the_other_way() -> None:
+    stance, fall = (strength("R", 1.0, 1.0).weakest(kind) for kind in KINDS)
+    assert stance is not None
+    assert fall is not None
+    assert direction_of(replace(stance, frontal_deg=-3.0, second_deg=-2.6)) == (
+        "3 degrees from lateral to medial, 3 degrees from back to front"
+    )
+    assert direction_of(replace(fall, frontal_deg=-20.0, second_deg=-30.0)) == (
+        "20 degrees abduction, 30 degrees external rotation"
+    )
 
 
 def test_the_headline_gives_the_weakest_and_the_strongest_direction() -> None:

@@ -82,6 +82,44 @@ def test_an_ae_title_is_taken_once(client: TestClient) -> None:
     assert "unique" in answer.json()["detail"]
 
 
+def test_a_new_peer_gets_everything_in_the_class_it_takes(client: TestClient) -> None:
+    peer = client.post("/api/peers", json=PEER).json()
+    assert (peer["objects"], peer["sr_class"]) == (["sr", "seg", "sc", "pdf"], "auto")
+
+
+def test_a_profile_is_set_piece_by_piece_and_set_back(client: TestClient, databases: Databases) -> None:
+    client.post("/api/peers", json={**PEER, "objects": ["pdf", "sr"], "sr_class": "enhanced"})
+    path = "/api/peers/Main PACS"
+    changed = client.patch(path, json={"sr_class": "basic_text"})
+    assert changed.status_code == 200
+    assert (changed.json()["objects"], changed.json()["sr_class"]) == (["sr", "pdf"], "basic_text")
+    assert client.patch(path, json={"objects": ["sc", "seg", "sr", "pdf"], "sr_class": "auto"}).status_code == 200
+    (peer,) = client.get("/api/peers").json()
+    assert (peer["objects"], peer["sr_class"]) == (["sr", "seg", "sc", "pdf"], "auto")
+    with transaction(databases.hospital) as session:
+        assert session.query(Peer).one().objects == "", "all of them: also kinds that are yet to come"
+
+
+@pytest.mark.parametrize(
+    ("profile", "words"),
+    [
+        ({"objects": []}, "name at least one"),
+        ({"objects": ["dicom"]}, "'sr', 'seg', 'sc' or 'pdf'"),
+        ({"sr_class": "simple"}, "'basic_text'"),
+        ({"port": 104}, "not permitted"),
+    ],
+)
+def test_a_wrong_profile_is_refused_with_what_is_possible(client: TestClient, profile: dict, words: str) -> None:
+    client.post("/api/peers", json=PEER)
+    answer = client.patch("/api/peers/Main PACS", json=profile)
+    assert answer.status_code == 422
+    assert words in answer.text
+
+
+def test_a_profile_of_nobody_is_not_found(client: TestClient) -> None:
+    assert client.patch("/api/peers/Nobody", json={"sr_class": "auto"}).status_code == 404
+
+
 @pytest.mark.parametrize(
     "change",
     [{"port": 0}, {"port": 70000}, {"ae_title": ""}, {"ae_title": "A" * 17}, {"ae_title": "A\\B"}, {"x": 1}],

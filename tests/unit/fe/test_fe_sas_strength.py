@@ -263,23 +263,23 @@ def a_shaft(femur):
 
 
 @pytest.mark.parametrize(
-    "bad",
+    ("bad", "words"),
     [
-        nothing,
-        not_boolean,
-        another_shape,
-        not_a_number,
-        wrong_unit,
-        no_spacing,
-        no_side,
-        the_other_side,
-        a_ball,
-        a_shaft,
+        (nothing, "no voxel"),
+        (not_boolean, "boolean volume"),
+        (another_shape, "density's shape"),
+        (not_a_number, "no finite density"),
+        (wrong_unit, "expected"),
+        (no_spacing, "positive lengths"),
+        (no_side, "R or L"),
+        (the_other_side, "towards the midline"),
+        (a_ball, "no neck leaves it"),
+        (a_shaft, "roundest part"),
     ],
 )
-def test_what_cannot_be_a_femur_is_refused_by_name(femur, bad):
+def test_what_cannot_be_a_femur_is_refused_by_name(femur, bad, words):
     rho, mask, spacing_mm, side, error = bad(femur)
-    with pytest.raises(error):
+    with pytest.raises(error, match=words):
         sas_strength(rho, mask, spacing_mm, side, settings=QUICK)
 
 

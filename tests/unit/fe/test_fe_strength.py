@@ -136,6 +136,7 @@ def test_what_limits_the_model_is_flagged_with_its_numbers():
     result = femur_strength(rho, mask, femur.spacing_mm, "R", element_mm=3.0, cases=(SIDEWAYS_FALL,))
     codes = [flag.code for flag in result.flags]
     assert codes == ["short_shaft", "truncated", "coarse_voxels", "coarse_elements", "islands_dropped"]
+    assert "at the upper end, the front, the right;" in result.flags[1].sentence
     assert result.facts.dropped_elements > 0
     for flag in result.flags:
         assert flag.code in FLAG_MEANINGS

@@ -8,8 +8,8 @@ from pydicom.sr.codedict import codes as standard
 from inference.densitometry import LUMBAR_SUBSTITUTE
 from inference.labels import STRUCTURES as LABELS
 from inference.quality import FLAGS
-from sr_export import codes
-from sr_export.describe import concept_table, finding_table, structure_table
+from sr_export import codes, concepts
+from sr_export.describe import concept_table, finding_table, statement_table, structure_table
 from sr_export.errors import ContradictoryReport, UnknownConcept
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "results.md"
@@ -25,8 +25,9 @@ def test_private_codes_fit_their_value_representations_and_are_unique():
 
 
 def test_every_uncalibrated_name_says_so_and_no_calibrated_one_does():
-    for key, row in codes.CONCEPTS.items():
-        structure = row.subjects[0] if row.subjects and row.subjects != codes.SIDES else "femur"
+    bones = {concepts.SIDES: "femur", concepts.PERIPHERAL: "radius", concepts.VERTEBRAE: "L1"}
+    for key, row in concepts.CONCEPTS.items():
+        structure = bones.get(row.subjects, "lumbar_spine")
         for is_calibrated in (True, False):
             code = codes.concept_code(key, structure, "R", is_calibrated=is_calibrated)
             expected = row.needs_calibration and not is_calibrated
@@ -34,8 +35,8 @@ def test_every_uncalibrated_name_says_so_and_no_calibrated_one_does():
 
 
 def test_every_density_and_strength_depends_on_calibration():
-    for row in codes.CONCEPTS.values():
-        assert row.needs_calibration == (row.unit.value in ("mg/cm3", "N")), row.key
+    for row in concepts.CONCEPTS.values():
+        assert row.needs_calibration == (row.unit.value in ("mg/cm3", "N", "N/mm")), row.key
 
 
 def test_standard_codes_are_those_of_the_standards_tables():
@@ -43,6 +44,11 @@ def test_standard_codes_are_those_of_the_standards_tables():
     assert codes.STRUCTURES["L2"].value == standard.SCT.L2Vertebra.value
     assert codes.STRUCTURES["T12"].value == standard.SCT.T12Vertebra.value
     assert codes.STRUCTURES["femur"].value == standard.SCT.Femur.value
+    assert codes.STRUCTURES["radius"].value == standard.SCT.RadiusBone.value
+    assert codes.STRUCTURES["tibia"].value == standard.SCT.Tibia.value
+    assert codes.STRUCTURES["ulna"].value == standard.SCT.Ulna.value
+    assert codes.STRUCTURES["fibula"].value == standard.SCT.Fibula.value
+    assert codes.STRUCTURES["metacarpal_2"].value == standard.SCT.Metacarpal.value
     assert codes.LATERALITIES["R"].value == standard.SCT.Right.value
     assert codes.LATERALITIES["L"].value == standard.SCT.Left.value
     assert codes.SUMMARY.value == standard.DCM.Summary.value
@@ -50,8 +56,8 @@ def test_standard_codes_are_those_of_the_standards_tables():
 
 
 def test_side_and_case_stand_in_the_name_of_a_strength():
-    code = codes.concept_code("femur_strength_fall", "femur", "L", is_calibrated=False)
-    assert code.meaning == "Left femur strength, fall (CT-FE), uncalibrated"
+    code = codes.concept_code("femur_strength_fall_minimum", "femur", "L", is_calibrated=False)
+    assert code.meaning == "Left femur strength, fall, min (CT-FE), uncalibrated"
 
 
 def test_the_level_stands_in_the_name_of_a_vertebral_density():
@@ -61,9 +67,11 @@ def test_the_level_stands_in_the_name_of_a_vertebral_density():
 @pytest.mark.parametrize(
     ("key", "structure", "side"),
     [
-        ("femur_strength_fall", "femur", ""),
-        ("femur_strength_fall", "L1", "R"),
+        ("femur_strength_fall_minimum", "femur", ""),
+        ("femur_strength_fall_minimum", "L1", "R"),
         ("trabecular_vbmd", "femur", "R"),
+        ("cortical_area", "radius", ""),
+        ("cortical_area", "femur", "R"),
     ],
 )
 def test_a_concept_said_of_the_wrong_bone_is_refused(key, structure, side):
@@ -83,14 +91,15 @@ def test_every_flag_that_can_be_raised_has_a_code_of_its_own():
 
 def test_every_structure_that_can_be_labelled_can_be_named_and_coded():
     assert {label.key for label in LABELS} <= set(codes.SUBJECT_NAMES)
-    assert set(codes.VERTEBRAE) <= set(codes.STRUCTURES)
+    assert set(concepts.VERTEBRAE) <= set(codes.STRUCTURES)
+    assert set(concepts.PERIPHERAL_BONES) <= set(codes.STRUCTURES)
 
 
 def test_every_pair_of_levels_that_can_be_averaged_has_a_concept():
     pairs = [("L1", "L2"), (LUMBAR_SUBSTITUTE, "L1"), (LUMBAR_SUBSTITUTE, "L2")]
-    assert all(f"{a.lower()}_{b.lower()}_mean_trabecular_vbmd" in codes.CONCEPTS for a, b in pairs)
+    assert all(f"{a.lower()}_{b.lower()}_mean_trabecular_vbmd" in concepts.CONCEPTS for a, b in pairs)
 
 
-@pytest.mark.parametrize("table", [concept_table, finding_table, structure_table])
+@pytest.mark.parametrize("table", [concept_table, statement_table, finding_table, structure_table])
 def test_the_documentation_lists_the_same_codes(table):
     assert table() in DOCUMENT.read_text()

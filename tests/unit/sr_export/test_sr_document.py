@@ -51,9 +51,9 @@ def test_numbers_carry_side_case_level_value_and_unit():
     assert found["L1 trabecular vBMD"] == (104.0, "mg/cm3")
     assert found["L1 mean CT number"] == (131.0, "[hnsf'U]")
     assert found["L1-L2 mean trabecular vBMD"] == (104.0, "mg/cm3")
-    assert found["Right femur strength, fall (CT-FE)"] == (2660.0, "N")
-    assert found["Right femur strength, stance (CT-FE), lower"] == (5010.0, "N")
-    assert found["Right femur strength, stance (CT-FE), upper"] == (5620.0, "N")
+    assert found["Right femur strength, fall, min (CT-FE)"] == (2660.0, "N")
+    assert found["Right femur strength, stance, min (CT-FE), lower"] == (5010.0, "N")
+    assert found["Right femur strength, stance, min (CT-FE), upper"] == (5620.0, "N")
     assert not any("Left" in key for key in found)
 
 
@@ -102,9 +102,10 @@ def crowded_report():
     """Return a report with eight numbers of one femur in a group, and one more in another."""
     report = make_report()
     femur = report.groups[2]
-    cases = ("stance", "fall", "stance_minimum", "fall_minimum")
+    cases = ("stance_minimum", "fall_minimum", "stance_maximum", "fall_maximum")
     many = tuple(
-        Measurement(f"femur_strength_{case}", 3000.0, *((2800.0, 3100.0) if "_" not in case else ())) for case in cases
+        Measurement(f"femur_strength_{case}", 3000.0, *((2800.0, 3100.0) if "minimum" in case else ()))
+        for case in cases
     )
     density = replace(femur, key="femur_right_density", measurements=femur.measurements[:1], findings=())
     return replace(report, groups=(*report.groups[:2], replace(femur, measurements=many), density))
