@@ -217,7 +217,7 @@ def femur_strength(
     element_mm
         Edge of the elements; ``ELEMENT_MM`` or ``TETRA_EDGE_MM`` when left out.
     lattice_mm
-        LPS place of some brick's centre, so that two masks differ by bricks at their surface only; bricks are centred on
+        LPS place of some brick's centre, so that two masks differ by bricks at their surface only; they are centred on
         the mask when left out.
     cases
         Load cases; names must differ.

@@ -32,7 +32,8 @@ def test_orthanc_gets_the_promise_for_what_is_kept_and_none_for_what_is_not(
         answer = httpx.post(
             f"{orthanc.url}/modalities/{NODE_NAME}/storage-commitment", json={"DicomInstances": references}, timeout=30
         )
-        report = wait_for(lambda path=answer.json()["Path"]: reported(orthanc, path), 30, "the report")
+        path = answer.json()["Path"]
+        report = wait_for(lambda path=path: reported(orthanc, path), 30, "the report")
         assert report["Status"] == status
         assert len(report["Success"]) == len(asked)
     (row, _) = node.get("/api/commitments")
