@@ -196,7 +196,7 @@ def _answer(
     try:
         return evaluate(changed, start)
     except FeError as error:
-        return "no_strength", f"{type(error).__name__}: {error}"
+        return "no_strength", str(error)
 
 
 def _loose_fraction(mask: Bools) -> float:
@@ -238,7 +238,7 @@ def _flags(table: tuple[MaskStep, ...]) -> tuple[ModelFlag, ...]:
     failed = [row for row in table if row.failure is not None]
     if not failed:
         return ()
-    words = "; ".join(f"{row.step_voxels:+d} voxels: {row.reason}" for row in failed)
+    words = "; ".join(f"{row.step_voxels:+d} voxels: {row.reason.rstrip('.')}" for row in failed)
     return (
         ModelFlag(
             INCOMPLETE,

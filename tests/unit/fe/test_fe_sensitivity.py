@@ -126,7 +126,7 @@ def test_an_error_of_the_model_is_an_answer_but_a_programming_error_is_not():
 
     table = sensitivity(bar(), SPACING, headless, steps=(-1, 1))
     assert table.steps[0].failure == "no_strength"
-    assert table.steps[0].reason == "HeadNotFound: No head is left."
+    assert table.steps[0].reason == "No head is left."
 
     def broken(mask, start):
         if start is not None:
