@@ -126,6 +126,8 @@ def _draw_row(
 
 def _right_edges_mm(grid: Grid, x_mm: float, width_mm: float) -> list[tuple[float, float]]:
     """Return where each column's values end and its intervals end; spare width goes between the columns."""
+    if not grid.columns:
+        return []  # nothing was measured: every row says why
     count = len(grid.columns)
     spare_mm = (width_mm - _least_width_mm(grid)) / count
     edges, at_mm = [], x_mm + 1 + _name_width_mm(grid)

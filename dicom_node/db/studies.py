@@ -21,7 +21,9 @@ class StudyArrivals:
     ct_count: int
     covered_ct: int
     correction_id: str | None = None
-    """A corrected segmentation that no version has used yet, the newest of them."""
+    """The newest segmentation of it that a person corrected."""
+    is_corrected_anew: bool = False
+    """Whether no version has used that one yet."""
 
 
 def arrivals(session: Session, since: datetime | None = None) -> list[StudyArrivals]:
@@ -60,20 +62,26 @@ def arrivals(session: Session, since: datetime | None = None) -> list[StudyArriv
         .group_by(Instance.study_instance_uid, versions.c.version, versions.c.ct)
         .order_by(last.desc())
     )
-    fresh = _unused_corrections(session)
-    return [replace(StudyArrivals(*row), correction_id=fresh.get(row[0])) for row in rows]
-
-
-def _unused_corrections(session: Session) -> dict[str, str]:
-    """Return study -> its newest corrected segmentation, where no version has used it."""
     used = set(session.scalars(select(StudyVersion.correction_id).where(StudyVersion.correction_id.is_not(None))))
+    newest = _newest_corrections(session)
+    return [
+        replace(
+            StudyArrivals(*row),
+            correction_id=(correction := newest.get(row[0])),
+            is_corrected_anew=correction is not None and correction not in used,
+        )
+        for row in rows
+    ]
+
+
+def _newest_corrections(session: Session) -> dict[str, str]:
+    """Return study -> the newest segmentation of it that a person corrected."""
     rows = session.execute(
         select(Instance.study_instance_uid, Instance.id)
         .where(Instance.is_correction.is_(True))
         .order_by(Instance.received_at)
     )
-    newest = {study: number for study, number in rows}  # noqa: C416 - rows are no pairs to dict
-    return {study: number for study, number in newest.items() if number not in used}
+    return {study: number for study, number in rows}  # noqa: C416 - rows are no pairs to dict
 
 
 def unexamined_segmentations(session: Session) -> list[Instance]:

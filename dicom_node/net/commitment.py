@@ -83,7 +83,7 @@ def report(address: Address, transaction_uid: str, verdict: Verdict) -> None:
                 StorageCommitmentPushModel,
                 StorageCommitmentPushModelInstance,
             )
-        except ValueError:
+        except (ValueError, RuntimeError):
             raise PeerUnavailable(f"{address.ae_title} accepts no report of storage commitment.") from None
     if status.get("Status") != 0:
         raise PeerUnavailable(f"{address.ae_title} did not take the report of storage commitment.")

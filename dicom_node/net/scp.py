@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 from pydicom import Dataset
 from pynetdicom import AE, evt
@@ -86,6 +87,7 @@ class Receiver:
         self._order = order
         self._record = record
         self._tallies: dict[Association, Tally] = {}
+        self._admitting = Lock()
         self._ae = AE(ae_title=ae_title)
         self._ae.supported_contexts = receiver_contexts(with_commitment=order is not None)
         self._ae.maximum_associations = max_associations
@@ -141,10 +143,10 @@ class Receiver:
         assoc = event.assoc
         request = assoc.requestor.primitive
         caller = Caller(str(request.calling_ae_title).strip(), str(assoc.requestor.address))
-        self._tallies[assoc] = Tally(
-            caller.calling_aet, str(request.called_ae_title).strip(), caller.address, clock.now()
-        )
-        rejection = self._decide(caller, assoc)
+        tally = Tally(caller.calling_aet, str(request.called_ae_title).strip(), caller.address, clock.now())
+        with self._admitting:
+            self._tallies[assoc] = tally
+            rejection = self._decide(caller, assoc)
         if rejection is not None:
             assoc.acse.send_reject(rejection.result, rejection.source, rejection.diagnostic)
             self._end(assoc, rejection.reason)
@@ -153,12 +155,9 @@ class Receiver:
     def _decide(self, caller: Caller, asking: Association) -> Rejection | None:
         if self._admit is None:
             return None
-        active = sum(
-            other is not asking and other.is_established and self._tallies[other].calling_aet == caller.calling_aet
-            for other in list(self._tallies)
-        )
         try:
-            return self._admit(caller, active)
+            others = [tally for other, tally in list(self._tallies.items()) if other is not asking]
+            return self._admit(caller, sum(tally.calling_aet == caller.calling_aet for tally in others))
         except Exception as error:  # noqa: BLE001 - fail closed: pynetdicom would go on and accept
             LOG.error("senders_unknown", error=type(error).__name__)
             return UNDECIDED

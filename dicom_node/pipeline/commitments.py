@@ -11,6 +11,7 @@ from dicom_node.db.models import Commitment
 from dicom_node.db.peers import peer_by_title
 from dicom_node.db.session import Databases, transaction
 from dicom_node.errors import ConfigurationError, PeerUnavailable
+from dicom_node.jobs.failure import describe_failure
 from dicom_node.logs import log
 from dicom_node.net.commitment import CLASS_CONFLICT, NO_SUCH_INSTANCE, CommitmentOrder, Reference, Verdict, report
 from dicom_node.net.scu import Address
@@ -51,7 +52,10 @@ def _report(databases: Databases, settings: Settings, number: int, now: datetime
     try:
         report(_address(databases, settings, calling_aet), transaction_uid, verdict)
     except (PeerUnavailable, ConfigurationError) as error:
-        _put_off(databases, settings, number, now, error)
+        _put_off(databases, settings, number, now, str(error))
+        return False
+    except Exception as error:  # noqa: BLE001 - one report that cannot be made must not keep the others back
+        _put_off(databases, settings, number, now, f"The report could not be made ({describe_failure(error)}).")
         return False
     with transaction(databases.hospital) as session:
         row = session.get_one(Commitment, number)
@@ -103,11 +107,11 @@ def _address(databases: Databases, settings: Settings, calling_aet: str) -> Addr
         return address_of(peer, settings)
 
 
-def _put_off(databases: Databases, settings: Settings, number: int, now: datetime, error: Exception) -> None:
+def _put_off(databases: Databases, settings: Settings, number: int, now: datetime, sentence: str) -> None:
     with transaction(databases.hospital) as session:
         row = session.get_one(Commitment, number)
         row.attempts += 1
-        row.sentence = str(error)[:500]
+        row.sentence = sentence[:500]
         pause = timedelta(seconds=settings.delivery_backoff_s * 2.0 ** min(row.attempts - 1, 20))
         row.due_at = now + min(pause, LONGEST_PAUSE)
         if row.attempts >= settings.delivery_attempts:

@@ -1,8 +1,8 @@
 """A segmentation that a person corrected and sent back: recognised, read onto its series, and handed over.
 
-A DICOM Segmentation that others made counts as a correction when at least one of its segments is a bone this node
-measures. It replaces the automatic segmentation as a whole: a bone it does not hold is not measured. Who corrected it
-and why stays on the hospital side; the research side gets an array and a checksum.
+A DICOM Segmentation that was not made by an OsteoNode, this one or another, counts as a correction when at least one of
+its segments is a bone this node measures. It replaces the automatic segmentation as a whole: a bone it does not hold is
+not measured. Who corrected it and why stays on the hospital side; the research side gets an array and a checksum.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
 from dicom_node.errors import JobRejected
+from dicom_node.pipeline.reidentification import OWN_MANUFACTURER, OWN_MODEL
 from dicom_node.pipeline.segmentation_object import open_segmentation, segment_on_grid
 from dicom_node.storage.files import write_durably
 from inference.corrected import CorrectedSegmenter
@@ -23,6 +24,7 @@ from inference.labels import STRUCTURES, Structure
 from sr_export.codes import LATERALITIES
 from sr_export.codes import STRUCTURES as STRUCTURE_CODES
 from sr_export.errors import ExportError
+from sr_export.frames import slice_headers
 from sr_export.geometry import Grid, grid_from_headers
 
 ARRAY_FILE, FACTS_FILE = "correction.npy", "correction.json"
@@ -46,6 +48,8 @@ def is_correction(path: Path) -> bool:
     """Tell whether a Segmentation holds a bone this node measures; one that cannot be read does not."""
     try:
         header = dcmread(path, stop_before_pixels=True)
+        if (header.get("Manufacturer"), header.get("ManufacturerModelName")) == (OWN_MANUFACTURER, OWN_MODEL):
+            return False
         return any(segment.structure is not None for segment in segments_of(header))
     except JobRejected:
         return True  # its job says what is wrong with it
@@ -71,14 +75,19 @@ def _structure(item: Dataset) -> Structure | None:
     label = str(item.get("SegmentLabel", "")).strip()
     if MEASURED_REGION in label:
         return None
-    named = next((one for one in STRUCTURES if label.lower() in (one.key, one.name.lower(), one.key.lower())), None)
+    named = next((one for one in STRUCTURES if _begins_with(label.lower(), (one.name.lower(), one.key.lower()))), None)
     coded = _coded(item)
-    if named and coded and named is not coded and named.laterality != coded.laterality:
+    if named and coded and named is not coded:
         raise JobRejected(
             f"Segment {int(item.SegmentNumber)} of the corrected segmentation is named {named.name} and coded as "
             f"{coded.name}; correct it and send it again."
         )
     return coded or named
+
+
+def _begins_with(label: str, names: tuple[str, ...]) -> bool:
+    """Tell whether a label is one of the names, or begins with one as a word: ``left femur corrected``."""
+    return any(label == name or label.startswith(f"{name} ") for name in names)
 
 
 def _coded(item: Dataset) -> Structure | None:
@@ -138,6 +147,7 @@ def _lay(labels: NDArray[np.uint8], structure: Structure, mask: NDArray[np.bool_
 def _grid(headers: Sequence[Dataset]) -> Grid:
     """Return the grid of a series, its slices ascending along row x column, as the analysis orders them."""
     try:
+        headers = slice_headers(headers)
         rows = np.array(headers[0].ImageOrientationPatient, dtype=float).reshape(2, 3)
         normal = np.cross(rows[0], rows[1])
         return grid_from_headers(sorted(headers, key=lambda one: float(np.dot(one.ImagePositionPatient, normal))))

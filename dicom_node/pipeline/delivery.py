@@ -78,6 +78,8 @@ class Outbox:
                 offered[self._file(self._as(row, classes[0]) if row.kind == "sr" else row)] = row
             except DeliveryRefused as error:
                 sentences.append(str(error))
+        if not offered:
+            raise DeliveryRefused(" ".join(dict.fromkeys(sentences)))
         ask_for = [str(one.sop_class_uid) for one in classes[1:]] if any(row.kind == "sr" for row in pending) else []
         offer = offer_files(address, list(offered), self._receipts(delivery_id), ask_for)
         for refusal in offer.refusals:

@@ -147,7 +147,7 @@ def _superseded(previous: Sequence[Path]) -> list[Dataset]:
     """Return every object that came with the given reports, without pixels; a rejection note among them stays."""
     folders = dict.fromkeys(path.parent for path in previous)
     found = [dcmread(path, stop_before_pixels=True) for folder in folders for path in sorted(folder.glob("*.dcm"))]
-    return [one for one in found if one.Modality != "KO"]
+    return list({str(one.SOPInstanceUID): one for one in found if one.Modality != "KO"}.values())
 
 
 def _check_slices(headers: Sequence[Dataset], report_folder: Path) -> None:

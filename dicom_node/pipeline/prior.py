@@ -1,6 +1,7 @@
 """The last earlier examination of the same patient, to say what has changed since.
 
-Two studies are of one patient when their jobs carry one pseudonym. The research side knows shifted dates only, so the
+Two studies are of one patient when their jobs carry one pseudonym and their headers one patient ID: a study that was
+moved to another patient since keeps the pseudonym of its old jobs. The research side knows shifted dates only, so the
 date comes from the original headers: this runs on the hospital side.
 """
 
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from dicom_node.db.instances import study_instances
 from dicom_node.db.jobs import done_jobs_of
@@ -46,7 +47,15 @@ def prior_report(databases: Databases, settings: Settings, job_id: str, pseudony
             for uid in (study, *newest)
             if (rows := study_instances(session, uid))
         }
-    dates = {uid: found for uid, path in files.items() if (found := _study_date(path)) is not None}
+    headers = {uid: _header(path) for uid, path in files.items()}
+    if study not in headers:
+        return None
+    patient = _patient(headers[study])
+    dates = {
+        uid: found
+        for uid, header in headers.items()
+        if _patient(header) == patient and (found := _study_date(header)) is not None
+    }
     if study not in dates:
         return None
     earlier = [uid for uid in newest if uid in dates and dates[uid] < dates[study]]
@@ -76,9 +85,17 @@ def _values(prior: PriorReport) -> Iterator[PriorValue]:
             )
 
 
-def _study_date(path: Path) -> date | None:
+def _header(path: Path) -> Dataset:
+    return dcmread(path, stop_before_pixels=True, specific_tags=["StudyDate", "PatientID", "IssuerOfPatientID"])
+
+
+def _patient(header: Dataset) -> tuple[str, str]:
+    return str(header.get("PatientID", "")).strip(), str(header.get("IssuerOfPatientID", "") or "").strip()
+
+
+def _study_date(header: Dataset) -> date | None:
     """Return Study Date (0008,0020); None where it is missing or no date."""
-    text = str(dcmread(path, stop_before_pixels=True, specific_tags=["StudyDate"]).get("StudyDate", "") or "")
+    text = str(header.get("StudyDate", "") or "")
     try:
         return datetime.strptime(text, "%Y%m%d").date()  # noqa: DTZ007 - a day has no time zone
     except ValueError:

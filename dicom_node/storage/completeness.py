@@ -24,5 +24,5 @@ def is_due(study: StudyArrivals, now: datetime, quiet_s: float) -> bool:
     quiet_s
         Seconds without an arrival that make a study complete.
     """
-    has_news = study.ct_count > study.covered_ct or study.last_version == 0 or study.correction_id is not None
+    has_news = study.ct_count > study.covered_ct or study.last_version == 0 or study.is_corrected_anew
     return has_news and now - study.last_arrival >= timedelta(seconds=quiet_s)

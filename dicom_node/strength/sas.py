@@ -65,7 +65,13 @@ def run_sas(bone: Bone, choices: Choices, progress: Progress) -> Outcome:
         outcome,
         bone,
         lambda tell: sas_sensitivity(
-            bone.rho_qct_mg_per_cm3, bone.mask, bone.spacing_mm, result, to_ash=bone.to_ash, progress=tell
+            bone.rho_qct_mg_per_cm3,
+            bone.mask,
+            bone.spacing_mm,
+            result,
+            to_ash=bone.to_ash,
+            progress=tell,
+            memory_limit_bytes=choices.memory_limit_bytes,
         ),
         progress,
     )

@@ -1,6 +1,7 @@
 """DICOM over TLS on real sockets: both sides show a certificate of the hospital's authority."""
 
 import ipaddress
+import socket
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -145,3 +146,15 @@ def test_a_peer_with_tls_is_called_with_the_certificates_of_the_settings(hospita
 def test_settings_that_would_leave_tls_half_done_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="tls"):
         Settings(**fields)
+
+
+def test_a_caller_that_says_nothing_keeps_nobody_out(
+    hospital: Authority, listening: Callable[[TlsFiles], Receiver]
+) -> None:
+    running = listening(hospital.issue("node"))
+    silent = socket.create_connection(("127.0.0.1", running.port))
+    try:
+        call(running, hospital.issue("peer"))
+    finally:
+        silent.close()
+        running.close()

@@ -108,6 +108,8 @@ def test_a_bone_without_code_is_known_by_the_name_people_read(tmp_path: Path, se
     ("parts", "words"),
     [
         ([("Left femur", FEMUR, "R", RIGHT)], "named Left femur and coded as Right femur"),
+        ([("Left femur corrected", FEMUR, "R", RIGHT)], "named Left femur and coded as Right femur"),
+        ([("L1", STRUCTURES["L2"], "", L1)], "named L1 vertebral body and coded as L2"),
         ([("a", FEMUR, "R", RIGHT), ("b", FEMUR, "R", LEFT)], "twice"),
         ([("a", FEMUR, "R", RIGHT), ("b", FEMUR, "L", RIGHT)], "shares"),
     ],
@@ -148,6 +150,16 @@ def shift(ds: Dataset) -> None:
 
 def widen(ds: Dataset) -> None:
     ds.PixelSpacing = [2.2, 2.2]
+
+
+def test_the_segmentation_of_a_node_is_no_correction_wherever_it_comes_from(
+    tmp_path: Path, series: list[Dataset]
+) -> None:
+    path = write_seg(tmp_path / "seg.dcm", series, [("Right femur", FEMUR, "R", RIGHT)])
+    seg = dcmread(path)
+    seg.Manufacturer, seg.ManufacturerModelName = "OsteoNode", "osteonode"
+    seg.save_as(path)
+    assert not is_correction(path), "two nodes behind one PACS would answer each other for ever"
 
 
 @pytest.mark.parametrize("content", [b"", b"no dicom", b"\0" * 200])

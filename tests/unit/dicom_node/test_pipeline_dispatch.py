@@ -218,3 +218,18 @@ def test_a_corrected_segmentation_starts_one_new_version_and_a_foreign_one_none(
         newest = session.get_one(Instance, second.correction_id)
         assert first.correction_id is None
         assert newest.received_at == LATER + timedelta(seconds=1)
+
+
+def test_an_image_that_comes_after_a_correction_makes_a_version_that_keeps_it(
+    intake: Intake, make_arrival: Callable[..., Arrival], databases: Databases, engine: Engine, settings: Settings
+) -> None:
+    dispatcher = Dispatcher(databases, engine, settings.model_copy(update={"quiet_s": 1}))
+    study = str(generate_uid())
+    intake.keep(make_arrival(StudyInstanceUID=study), NOW)
+    keep_segmentation(intake, make_arrival, study, "Left femur", NOW)
+    assert dispatcher(LATER) == 1
+    intake.keep(make_arrival(StudyInstanceUID=study), LATER)
+    assert [dispatcher(LATER + timedelta(seconds=s)) for s in (10, 20)] == [1, 0]
+    with transaction(databases.hospital) as session:
+        first, second = session.scalars(select(StudyVersion).order_by(StudyVersion.version))
+        assert first.correction_id == second.correction_id is not None

@@ -30,10 +30,12 @@ def examine(databases: Databases, settings: Settings, make_arrival: Callable[...
     intake = Intake(databases.hospital, settings.hospital_dir, reserve_bytes=0)
     made: list[str] = []
 
-    def make(study: str, day: str, pseudonym: str = "P1", state: str = "done", version: int = 1) -> str:
+    def make(
+        study: str, day: str, pseudonym: str = "P1", state: str = "done", version: int = 1, patient: str = "P1"
+    ) -> str:
         job_id = f"job{len(made)}"
         made.append(job_id)
-        intake.keep(make_arrival(StudyInstanceUID=study, StudyDate=day), NOW)
+        intake.keep(make_arrival(StudyInstanceUID=study, StudyDate=day, PatientID=patient), NOW)
         at = NOW + timedelta(seconds=len(made))
         with transaction(databases.hospital) as session:
             session.add(
@@ -88,6 +90,7 @@ def test_of_a_study_analysed_twice_the_newer_analysis_counts(
         {"day": ""},
         {"day": "20260101"},
         {"study": "1.9"},
+        {"patient": "P-OTHER"},
     ],
 )
 def test_another_patient_an_unfinished_job_an_undated_or_the_same_study_is_no_prior(

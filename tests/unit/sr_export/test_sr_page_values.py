@@ -360,3 +360,12 @@ def test_a_long_group_name_is_cut_and_not_written_over_others(written):
     other = Group("x", "Name " * 60, "lumbar_spine", "", "density", (Measurement("voi_volume", 1.0),))
     draw_pages(make_report(groups=(replace(other),)), identity())
     assert all(line.right < paper.RIGHT_MM + 0.1 for line in written)
+
+
+def test_a_report_in_which_every_level_was_refused_still_has_its_page(written):
+    refused = tuple(Finding("air_gaps", level, "Planes of air.", forbids=True) for level in ("L3", "L4", "L5"))
+    report = make_report(groups=(), pictures=(), findings=refused)
+    draw_pages(report, identity())
+    said = " ".join(word.words for word in written)
+    for level in ("L3", "L4", "L5"):
+        assert level in said
