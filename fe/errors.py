@@ -18,6 +18,7 @@
             EndplatesNotFound    no two endplates of one vertebral body
         ModelTooLarge        the model would exceed the memory limit
         NotConverged         the linear solver stopped before its tolerance
+            NotInBalance         the forces of a solution do not add up to nothing
         NoFailure            the load still rose at the end of the loading
         UnsupportedModel     nothing holds the model, or nothing loads it
         BadMesh              wrong node order, flat or inverted elements, or not closed
@@ -159,3 +160,17 @@ class ContactNotFound(FeError):  # noqa: N818 - named after what was found
 
 class OutsideVolume(BadInput):
     """A mesh reaches out of the scan that its moduli come from, or lies beside the bone's mask."""
+
+
+class NotInBalance(NotConverged):
+    """The forces of a solution do not add up to nothing; ``residual`` is the norm of their sum over the load."""
+
+    def __init__(self, balance: float, limit: float) -> None:
+        FeError.__init__(
+            self,
+            f"The forces of the solution add up to {balance:.1e} of the load instead of nothing; {limit:.1e} is "
+            "allowed.",
+        )
+        self.iterations = 0
+        self.residual = balance
+        self.tolerance = limit

@@ -22,6 +22,7 @@ from fe.femur_body import FemurBody
 from fe.femur_frame import FemurFrame
 from fe.ground import ContactPatches, Ground, contact_patches, ground_of
 from fe.load_cases import LoadCase
+from fe.outcome import balanced
 
 Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -297,6 +298,8 @@ def check_case(femur: LoadedFemur, one: FailedCase) -> CheckedCase:
     ------
     NotConverged
         The whole model does not fail at this load.
+    NotInBalance
+        Its forces do not add up to nothing.
     """
     force = femur.condensed.force_under(one.factors)
     answer = femur.body.solve(force[None], CHECK_TOLERANCE)
@@ -310,7 +313,7 @@ def check_case(femur: LoadedFemur, one: FailedCase) -> CheckedCase:
     return CheckedCase(
         displacement,
         float(answer.residual[0]),
-        float(np.linalg.norm(imbalance)) / one.load_n,
+        balanced(float(np.linalg.norm(imbalance)) / one.load_n),
         answer.iterations,
         risk(*principal_strains(femur.body.element_strains(displacement)), limits.tension, limits.compression),
     )

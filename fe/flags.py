@@ -43,6 +43,7 @@ FLAG_MEANINGS: dict[str, str] = {
     "deformed_vertebra": "The vertebral body's heights differ more than a normal body's: fracture or deformity",
     "arch_cut": "The mask held a whole vertebra, and the body was cut from it automatically",
     "sensitivity_incomplete": "A mask eroded or dilated to try the strength's sensitivity has no strength itself",
+    "metal": "Metal inside the mask: the strength has no meaning",
     "cavities_filled": "Closed cavities inside the mask were filled",
 }
 

@@ -6,7 +6,28 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fe.errors import NotInBalance
+
 CellType = Literal["hexahedron", "quadratic_tetra"]
+
+
+BALANCE_LIMIT = 1e-2
+"""Forces that do not add up to nothing within this part of the load are no solution: the strength may be wrong by as
+much [project's assumption]. Measured: 1e-5 and less in linear femurs, 3e-5 in vertebrae, 1.4e-4 in softening femurs
+of usual density and 2.6e-3 with an eighth of it."""
+
+
+def balanced(reaction_balance: float, limit: float = BALANCE_LIMIT) -> float:
+    """Return the norm of the sum of all forces over the load, if it is within its limit.
+
+    Raises
+    ------
+    NotInBalance
+        It is not, or is not a number.
+    """
+    if not reaction_balance <= limit:
+        raise NotInBalance(reaction_balance, limit)
+    return reaction_balance
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +47,7 @@ class ModelFacts:
     iterations
         Iterations of the linear solver, all solves together; 0 for a direct solver.
     residual
-        Largest relative residual of the solves behind the number.
+        Largest relative residual of the solves behind the number, or an upper bound of it.
     reaction_balance
         Norm of the sum of all forces, reactions included, over the norm of the load.
     active_contact_nodes

@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from fe.bone_scan import check_femur_density, metal_flags, without_cavities
 from fe.criterion import Mode
 from fe.errors import ModelTooLarge, UnsupportedModel
 from fe.femur import FemurSettings, failure_site
@@ -239,7 +239,8 @@ def femur_strength(
     ModelTooLarge
         The estimate exceeds the memory limit.
     NotConverged
-        The linear solver or the search for a failure load stopped early, or the whole model does not confirm it.
+        The linear solver or the search for a failure load stopped early, or the whole model does not confirm it or is
+        not in balance.
     ContactNotFound
         The femur finds no balance on the ground.
     UnsupportedModel
@@ -253,8 +254,9 @@ def femur_strength(
     brick_mm = edge_mm if discretisation == "voxel" else min(edge_mm / 2, ELEMENT_MM)
     _check_size(mask, spacing_mm, brick_mm, memory_limit_bytes)
     tell(0.0, "Resampling the femur")
-    whole = _without_cavities(mask)
+    whole = without_cavities(mask)
     grid = density_grid(rho_qct_mg_per_cm3, whole, spacing_mm, brick_mm, lattice_mm)
+    check_femur_density(grid)
     tell(0.05, "Finding the anatomical frame")
     frame = find_femur_frame(grid, side)
     tell(0.1, "Setting up the model")
@@ -281,6 +283,7 @@ def femur_strength(
         flags=(
             *model_flags(grid, frame, mask, spacing_mm, body.modulus_mpa, modulus_law),
             *cavity_flags(mask, whole),
+            *metal_flags(rho_qct_mg_per_cm3, whole, spacing_mm),
         ),
         risk={name: _on_grid(grid, body, check.risk) for name, check in checks.items()},
         affine_mm=grid.affine_mm,
@@ -306,18 +309,6 @@ def _check_size(
     needed = int(elements * BYTES_PER_ELEMENT + cells * BYTES_PER_BOX_CELL)
     if needed > limit_bytes:
         raise ModelTooLarge(int(elements), needed, limit_bytes)
-
-
-def _without_cavities(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the mask with its closed cavities filled."""
-    if mask.dtype != np.bool_ or mask.ndim != 3 or not mask.any():  # density_grid says what is wrong
-        return mask
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
-    outside = np.pad(~mask[box], 1, constant_values=True)
-    labels, _ = ndimage.label(outside)
-    whole = mask.copy()
-    whole[box] = (labels != labels[0, 0, 0])[1:-1, 1:-1, 1:-1]
-    return whole
 
 
 def _result(femur: LoadedFemur, one: FailedCase, check: CheckedCase | None) -> CaseStrength:
@@ -356,7 +347,7 @@ def _facts(
         youngs_modulus_range_mpa=(float(body.modulus_mpa.min()), float(body.modulus_mpa.max())),
         dropped_elements=dropped,
         iterations=femur.condensed.iterations + sum(check.iterations for check in checks.values()),
-        residual=max(check.residual for check in checks.values()),
+        residual=max(case.residual for case in results),
         reaction_balance=max(check.reaction_balance for check in checks.values()),
         active_contact_nodes=max(case.active_contact_nodes for case in results if case.is_checked),
     )

@@ -119,6 +119,10 @@ BONE_NAMES: dict[int, str] = {
 PMMA = Tissue("PMMA", 2500.0, "Caps in a peer's hip workflow [ParOSolPy]", counts=False)
 """Bone cement as used for embedding."""
 
+LARGEST_DENSITY_MG_PER_CM3 = 3000.0
+"""More is no bone but a scanner's native units, or metal: solid hydroxyapatite has 3160, bone tissue at most about 1300
+[m assumption]."""
+
 BONE_THRESHOLD_MG_PER_CM3 = 320.0
 """Bone against marrow for trabecular bone at 60.7 um, mg hydroxyapatite/cm3 [Whittier2020; m assumption]."""
 
@@ -161,7 +165,8 @@ def bone_labels(
     Parameters
     ----------
     density_mg_per_cm3 : (slice, row, column) array
-        Mineral density, mg hydroxyapatite/cm3; native units of the scanner are refused by their range.
+        Mineral density, mg hydroxyapatite/cm3; values above ``LARGEST_DENSITY_MG_PER_CM3``, as native units of a
+        scanner have, are refused.
     threshold_mg_per_cm3
         Lowest density of bone.
     mask : (slice, row, column) bool array, optional
@@ -290,8 +295,9 @@ def _densities(density: NDArray[np.floating] | None, inside: NDArray[np.bool_], 
 def _check_density(values: NDArray[np.floating]) -> None:
     if not np.isfinite(values).all():
         raise BadDensity(f"{int((~np.isfinite(values)).sum())} voxels hold no finite density.")
-    low, high = DENSITY_RANGE_MG_PER_CM3
+    low, high = DENSITY_RANGE_MG_PER_CM3[0], LARGEST_DENSITY_MG_PER_CM3
     if values.size and (values.min() < low or values.max() > high):
         raise BadDensity(
-            f"Densities of {values.min():.0f}..{values.max():.0f} mg/cm3 found, {low:.0f}..{high:.0f} expected."
+            f"Densities of {values.min():.0f}..{values.max():.0f} mg/cm3 found, {low:.0f}..{high:.0f} expected: "
+            "these may be the scanner's native units."
         )

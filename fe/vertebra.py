@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from fe.bone_scan import metal_flags, without_cavities
 from fe.endplates import Endplates, Point, find_endplates
 from fe.errors import BadDensity, BadInput, BadLoad, BadMask, BadSpacing, EmptyMask, EndplatesNotFound, ModelTooLarge
-from fe.flags import ModelFlag
+from fe.flags import ModelFlag, cavity_flags
 from fe.material import POISSON_RATIO, g_from_mg_per_cm3
-from fe.outcome import MeshField, ModelFacts
+from fe.outcome import MeshField, ModelFacts, balanced
 from fe.tetra.mesh import TetMesh, boundary_faces
 from fe.tetra.mesher import MEMORY_LIMIT_BYTES, fill_surface
 from fe.tetra.moduli import bone_volume, element_moduli
@@ -176,7 +177,7 @@ def vertebra_strength(
 ) -> VertebraStrength:
     """Compute the force that shortens a vertebral body by 1.9 %.
 
-    1. Cut the arch off where the mask holds one.
+    1. Fill closed cavities of the mask; cut the arch off where the mask holds one.
     2. Smooth surface, quadratic tetrahedra, endplates on the mesh's boundary.
     3. Modulus of every element: the mean of E(rho) over it.
     4. Move the upper endplate along the line between the endplates' centres, step by step.
@@ -217,9 +218,10 @@ def vertebra_strength(
     """
     settings = VertebraSettings() if settings is None else settings
     tell = progress if progress is not None else _say_nothing
-    _check(rho_qct_mg_per_cm3, mask, spacing_mm, level, settings)
+    whole = without_cavities(mask)
+    _check(rho_qct_mg_per_cm3, whole, spacing_mm, level, settings)
     tell(0.0, "Separating the vertebral body")
-    body = vertebral_body(mask, spacing_mm)
+    body = vertebral_body(whole, spacing_mm)
     tell(0.05, "Meshing the body")
     surface = bone_surface(body.mask, spacing_mm, element_mm)
     mesh = fill_surface(surface, element_mm)
@@ -248,8 +250,12 @@ def vertebra_strength(
         endplates=plates,
         body_volume_mm3=float(problem.body.volume_mm3.sum()),
         arch_fraction=body.arch_fraction,
-        facts=_facts(problem, solution, modulus, element_mm, int(mask.sum()) - body.input_voxels),
-        flags=vertebra_flags(mask, body, spacing_mm, element_mm, surface, plates, modulus, limits),
+        facts=_facts(problem, solution, modulus, element_mm, int(whole.sum()) - body.input_voxels),
+        flags=(
+            *vertebra_flags(whole, body, spacing_mm, element_mm, surface, plates, modulus, limits),
+            *cavity_flags(mask, whole),
+            *metal_flags(rho_qct_mg_per_cm3, body.mask, spacing_mm),
+        ),
         at_end=_field(problem, solution, mesh, modulus, end, settings),
     )
 
@@ -341,7 +347,7 @@ def _facts(
         dropped_elements=dropped,
         iterations=solution.elastic_iterations + sum(point.linear_iterations for point in solution.path),
         residual=max(point.residual for point in solution.path),
-        reaction_balance=float(np.linalg.norm(force[held].sum(axis=0))) / reaction,
+        reaction_balance=balanced(float(np.linalg.norm(force[held].sum(axis=0))) / reaction),
     )
 
 

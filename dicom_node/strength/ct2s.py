@@ -8,6 +8,7 @@ import numpy as np
 from dicom_node.strength.bone import Bone
 from dicom_node.strength.charts import direction_chart
 from dicom_node.strength.landmarks import femur_landmarks
+from dicom_node.strength.mesh_figures import mesh_figures
 from dicom_node.strength.mesh_file import unstructured_grid
 from dicom_node.strength.outcome import Choices, Drawing, Outcome, Progress
 from dicom_node.strength.plates import Mark, Picture3D, Scale, plate
@@ -125,6 +126,7 @@ def _values(result: FemurStrength, bone: Bone) -> dict[str, object]:
         "strength": strength,
         "cases": [_case(case, bone) for case in result.cases],
         "landmarks": femur_landmarks(result.frame, bone),
+        **mesh_figures(result.field),
         "settings": {
             "discretisation": result.discretisation,
             "element_mm": result.facts.element_mm,

@@ -8,6 +8,7 @@ import numpy as np
 
 from dicom_node.strength.bone import Bone
 from dicom_node.strength.charts import curve_chart
+from dicom_node.strength.mesh_figures import mesh_figures
 from dicom_node.strength.mesh_file import unstructured_grid
 from dicom_node.strength.outcome import Choices, Drawing, Outcome, Progress
 from dicom_node.strength.plates import Mark, Picture3D, Scale, plate
@@ -95,6 +96,7 @@ def _values(result: VertebraStrength, bone: Bone) -> dict[str, object]:
             "superior": _endplate(result.endplates.superior, bone),
             "inferior": _endplate(result.endplates.inferior, bone),
         },
+        **mesh_figures(result.field()),
         "settings": {
             "element_mm": result.facts.element_mm,
             **{name: value for name, value in asdict(settings).items() if name != "law"},
@@ -105,6 +107,7 @@ def _values(result: VertebraStrength, bone: Bone) -> dict[str, object]:
                 "law": f"E = {law.slope_mpa:g} rho_QCT {law.intercept_mpa:+g} MPa, {law.minimum_mpa:g} to "
                 f"{law.maximum_mpa:g} MPa, rho in g/cm3",
                 "source": law.source,
+                "density": f"as calibrated ({bone.scan.material}), not converted between K2HPO4 and HA",
             }
         ],
     }

@@ -114,6 +114,7 @@ def test_bone_is_what_reaches_the_threshold_inside_the_mask():
     [
         (BadDensity, np.full((2, 2, 2), np.nan), None),
         (BadDensity, np.full((2, 2, 2), 30_000.0), None),
+        (BadDensity, np.full((2, 2, 2), 3_001.0), None),
         (BadMask, np.zeros((2, 2, 2)), np.ones((2, 2, 3), dtype=bool)),
         (BadMask, np.zeros((2, 2, 2)), np.ones((2, 2, 2))),
     ],

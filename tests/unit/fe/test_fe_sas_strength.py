@@ -218,6 +218,15 @@ def test_eroded_and_dilated_masks_get_a_strength_on_the_same_elements(femur, res
     np.testing.assert_allclose(shift, np.round(shift), atol=1e-9)
 
 
+def test_changed_masks_are_held_to_the_memory_limit_too(femur, result):
+    table = sas_sensitivity(
+        femur.rho_qct_mg_per_cm3, femur.mask, VOXEL_MM, result, settings=QUICK, steps=(-1,), memory_limit_bytes=1000
+    )
+    (eroded,) = (row for row in table.steps if row.step_voxels == -1)
+    assert not eroded.strengths_n
+    assert [flag.code for flag in table.flags] == ["sensitivity_incomplete"]
+
+
 def nothing(femur):
     return femur.rho_qct_mg_per_cm3, np.zeros_like(femur.mask), VOXEL_MM, "R", EmptyMask
 

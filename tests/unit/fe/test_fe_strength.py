@@ -74,6 +74,7 @@ def test_weakest_and_strongest_are_taken_over_the_directions_of_a_kind():
     for case in result.cases:
         assert case.residual < 1e-2
         assert (case.reaction_balance is None) == (not case.is_checked)
+    assert result.facts.residual == max(case.residual for case in result.cases)
 
 
 def test_without_falls_there_is_no_weakest_fall():
