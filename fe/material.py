@@ -47,8 +47,6 @@ class AshLaw:
 
 
 ASH_SCHILEO_2008 = AshLaw(0.877, 79.0, "Schileo 2008: rho_ash = 0.877 rho_QCT + 0.079 g/cm3 [m assumption]")
-ASH_FROM_K2HPO4 = AshLaw(1.06, 38.9, "K2HPO4 to ash, as in the Ogo software")
-ASH_FROM_HYDROXYAPATITE = AshLaw(0.839, 69.8, "Hydroxyapatite to ash, as in the Ogo software")
 
 ToAsh = AshLaw | Callable[[Floats], Doubles]
 
