@@ -41,6 +41,9 @@ SHOWN_LABELS = 20
 Kind = Literal["femur", "vertebra", "specimen"]
 
 
+UNCALIBRATED = "uncalibrated"
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """What was named on the command line.
@@ -137,6 +140,13 @@ class Bone:
     def name(self) -> str:
         """Name people read, side first."""
         return BY_KEY[self.key].name if self.key in BY_KEY else "Specimen"
+
+    @property
+    def caution(self) -> str:
+        """What every picture of this bone says at its foot: its purpose, and the flags that no reader may miss."""
+        grave = [flag.code for flag in self.flags if flag.code == UNCALIBRATED or flag.definition.forbids_strength]
+        words = ", ".join(code.replace("_", " ") for code in dict.fromkeys(grave))
+        return f"Research use only. Not for diagnosis.{f' {words.upper()}.' if words else ''}"
 
     @property
     def to_ash(self) -> Callable[[NDArray[np.floating]], NDArray[np.float64]]:

@@ -183,6 +183,7 @@ def _case_plate(result: FemurStrength, case: CaseStrength, name: str, bone: Bone
         f"{bone.name}, weakest {name} of {len(result.of_kind(case.kind))}",
         f"{case.failure_load_n:,.0f} N; fails in {case.mode} at the {case.failure_site}. "
         f"Direction {_direction_words(case)}, degrees",
+        caution=bone.caution,
         views=views,
         scale=Scale("strain over its limit at failure", COLOURS, RISK_LIMITS),
     )
@@ -208,5 +209,6 @@ def _direction_plate(result: FemurStrength, bone: Bone) -> bytes:
     return plate(
         f"{bone.name}, strength over the direction of the hip force",
         f"{'; '.join(_spans(result))}. The ring marks the weakest direction",
+        caution=bone.caution,
         charts=charts,
     )

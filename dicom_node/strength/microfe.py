@@ -114,6 +114,7 @@ def _draw(result: MicroFe, bone: Bone) -> Iterator[Drawing]:
         plate(
             f"{bone.name}, micro-FE",
             f"Strain energy density at {abs(result.strain):.0%} compression; fails at {result.failure_load_n:,.0f} N",
+            caution=bone.caution,
             views=views,
             scale=Scale("strain energy density, MPa", COLOURS, limits, is_log=True),
         ),

@@ -110,6 +110,7 @@ def plate(
     title: str,
     subtitle: str,
     *,
+    caution: str,
     views: Sequence[Picture3D] = (),
     scale: Scale | None = None,
     charts: Sequence[Chart] = (),
@@ -120,6 +121,8 @@ def plate(
     ----------
     title, subtitle
         Bone, side and model; what the picture shows, in one line.
+    caution
+        What a reader of the picture alone must know; at its foot.
     views, scale
         Drawn side by side at one scale of millimetres, with their colour scale.
     charts
@@ -164,6 +167,7 @@ def plate(
         left += chart.width_inch + GAP_INCH
     figure.text(GAP_INCH / width, 1 - 0.16 / height, title, fontsize=13, weight="bold", color=INK, va="top")
     figure.text(GAP_INCH / width, 1 - 0.5 / height, subtitle, fontsize=10, color=INK, va="top")
+    figure.text(1 - GAP_INCH / width, 0.1 / height, caution, fontsize=8, color=INK, ha="right", va="bottom")
     written = BytesIO()
     figure.savefig(written, format="png", dpi=DPI)
     return written.getvalue()

@@ -115,6 +115,7 @@ def _draw(result: SasStrength, bone: Bone) -> Iterator[Drawing]:
             f"{bone.name}, softening voxel model",
             f"Strength {result.failure_load_n:,.0f} N at {result.failure_displacement_mm:.2f} mm; fails at the "
             f"{result.failure_site}. State at the largest load",
+            caution=bone.caution,
             views=[
                 Picture3D(whole, "from the front", mark if seen else ()),
                 Picture3D(cut, "cut through the failing place", mark),

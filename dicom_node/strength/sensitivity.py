@@ -75,5 +75,10 @@ def _draw(before: Callable[[], Iterator[Drawing]], found: Sensitivity, bone: Bon
     }
     yield (
         "sensitivity",
-        plate(f"{bone.name}, sensitivity", "Strength over the mask's size", charts=[step_chart(lines)]),
+        plate(
+            f"{bone.name}, sensitivity",
+            "Strength over the mask's size",
+            caution=bone.caution,
+            charts=[step_chart(lines)],
+        ),
     )

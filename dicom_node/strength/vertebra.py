@@ -138,6 +138,7 @@ def _draw(result: VertebraStrength, bone: Bone) -> Iterator[Drawing]:
         plate(
             f"{bone.name}, elastic and perfectly plastic",
             f"Strength {result.failure_load_n:,.0f} N; {result.yielded_fraction[-1]:.0%} of the volume yields",
+            caution=bone.caution,
             views=[
                 Picture3D(
                     render([*_shell(grid), push], FRONT),

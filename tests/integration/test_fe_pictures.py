@@ -77,6 +77,7 @@ def test_a_plate_holds_views_scale_and_charts(pv) -> None:
     png = plate(
         "Right femur",
         "a line",
+        caution="Research use only.",
         views=[Picture3D(view, "from the front", (Mark((0.0, -10.0, 0.0), "here"),))],
         scale=Scale("height, mm", "viridis", (-10.0, 10.0)),
         charts=[

@@ -158,6 +158,8 @@ def test_without_a_record_the_default_line_is_used_and_flagged(image: Path, mask
     bone = bone_of(image, mask, density_material=None)
     assert bone.scan.record.is_default
     assert "uncalibrated" in [flag.code for flag in bone.flags]
+    assert bone.caution.startswith("Research use only.")
+    assert "UNCALIBRATED" in bone.caution
 
 
 def test_a_record_is_named_where_the_image_names_no_scanner(image: Path, mask: Path, tmp_path: Path) -> None:
@@ -167,6 +169,7 @@ def test_a_record_is_named_where_the_image_names_no_scanner(image: Path, mask: P
     np.testing.assert_allclose(bone.rho_qct_mg_per_cm3[bone.mask], 10 + 0.8 * 307)
     assert bone.to_ash(np.array([100.0]))[0] == pytest.approx(0.839 * 100 + 69.8)
     assert "uncalibrated" not in [flag.code for flag in bone.flags]
+    assert "UNCALIBRATED" not in bone.caution
     file.write_text(json.dumps([RECORD, {**RECORD, "record_id": "ward 4", "slope_mg_per_cm3_per_hu": 0.7}]))
     with pytest.raises(ConfigurationError, match="ward 3, ward 4"):
         bone_of(image, mask, density_material=None, calibration_file=file)
