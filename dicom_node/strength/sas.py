@@ -1,6 +1,7 @@
 """``--model sas``: the femur that yields and softens, pushed along its shaft until it gives way."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import numpy as np
 from matplotlib.colors import ListedColormap
@@ -14,7 +15,7 @@ from dicom_node.strength.plates import Mark, Picture3D, Scale, plate
 from dicom_node.strength.scene import FRONT, Part, arrow, is_seen, render, section, surface
 from dicom_node.strength.sensitivity import first_part, with_sensitivity
 from fe.sas import ELEMENT_MM, SasStrength, sas_sensitivity, sas_strength
-from fe.sas_model import BONE
+from fe.sas_model import BONE, SasSettings
 
 PHASES = ("elastic", "yielding", "softening", "crushed")
 PHASE_COLOURS = ListedColormap(["#FFF3CF", "#FDB863", "#D94801", "#67000D"])
@@ -94,7 +95,11 @@ def _values(result: SasStrength, bone: Bone) -> dict[str, object]:
             "softened_elements": result.softened_elements,
         },
         "landmarks": femur_landmarks(result.frame, bone),
-        "settings": {"direction_lps": bone.direction_lps(result.direction), "element_mm": result.facts.element_mm},
+        "settings": {
+            "direction_lps": bone.direction_lps(result.direction),
+            "element_mm": result.facts.element_mm,
+            **asdict(SasSettings()),
+        },
         "materials": MATERIALS,
     }
 
