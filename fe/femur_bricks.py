@@ -10,6 +10,7 @@ from fe.criterion import centroid_strains
 from fe.femur import FemurSettings, held_distal_nodes
 from fe.femur_body import FemurBody, Law, Scan
 from fe.material import POISSON_RATIO
+from fe.outcome import VTK_HEXAHEDRON
 from fe.voxel.element import strain_matrix
 from fe.voxel.grid import DensityGrid
 from fe.voxel.numbering import Numbering, number_voxels
@@ -20,9 +21,6 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 FACE_NEIGHBOURS = ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
-
-VTK_HEXAHEDRON = [0, 1, 3, 2, 4, 5, 7, 6]
-"""The project's corners n = i + 2 j + 4 k in VTK's order."""
 
 SURELY_INSIDE = 1e-6
 """Blurred masks are kept this far from 0 and 1, where their distance from the surface would be infinite."""

@@ -147,13 +147,13 @@ def find_femur_frame(grid: DensityGrid, side: Side) -> FemurFrame:
     trochanter = _trochanter(surface, centre, radius, lateral, up)
     return FemurFrame(
         side=side,
-        head_centre_mm=_point(centre * mirror),
+        head_centre_mm=point_of(centre * mirror),
         head_radius_mm=radius,
-        lateral=_point(lateral * mirror),
-        anterior=_point(np.cross(up, lateral) * mirror),
-        proximal=_point(up * mirror),
-        neck_axis=_point(neck * mirror),
-        trochanter_mm=_point(trochanter * mirror),
+        lateral=point_of(lateral * mirror),
+        anterior=point_of(np.cross(up, lateral) * mirror),
+        proximal=point_of(up * mirror),
+        neck_axis=point_of(neck * mirror),
+        trochanter_mm=point_of(trochanter * mirror),
         neck_shaft_deg=float(np.degrees(np.arccos(np.clip(neck @ up, -1, 1)))),
         shaft_mm=shaft_mm,
         has_shaft_axis=has_axis,
@@ -161,7 +161,8 @@ def find_femur_frame(grid: DensityGrid, side: Side) -> FemurFrame:
     )
 
 
-def _point(vector: Doubles) -> Point:
+def point_of(vector: Doubles) -> Point:
+    """Return a vector (3,) as a tuple."""
     x, y, z = (float(v) for v in vector)
     return (x, y, z)
 

@@ -25,7 +25,7 @@ from fe.microfe_model import (
     plated_model,
     specimen_flags,
 )
-from fe.outcome import ModelFacts
+from fe.outcome import ModelFacts, say_nothing
 from fe.pistoia import (
     CRITICAL_FRACTION,
     CRITICAL_STRAIN,
@@ -205,7 +205,7 @@ def micro_fe(
     UnsupportedModel
         No tissue counts, or the ends are unknown.
     """
-    tell = progress if progress is not None else _say_nothing
+    tell = progress if progress is not None else say_nothing
     _check_load(strain, section_mm2)
     check_limits(critical_strain, critical_fraction)
     tell(0.0, "Setting up the model")
@@ -305,10 +305,6 @@ def solve_plates(model: ElasticModel, motion_mm: Doubles, tolerance: float) -> S
     """
     solution = solve(model, -model.forces(motion_mm), tolerance=tolerance, max_iterations=MAX_ITERATIONS)
     return replace(solution, displacement_mm=motion_mm + solution.displacement_mm)
-
-
-def _say_nothing(fraction: float, text: str) -> None:
-    """Progress that nobody asked for."""
 
 
 def _check_load(strain: float, section_mm2: float | None) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fe.criterion import centroid_strains
 from fe.material import POISSON_RATIO
 from fe.microfe_model import Specimen, arms_mm, end_nodes
-from fe.outcome import MeshField
+from fe.outcome import VTK_HEXAHEDRON, MeshField
 from fe.pistoia import effective_strains, energy_density_mpa
 from fe.voxel.element import elasticity_matrix
 from fe.voxel.numbering import Numbering
@@ -17,9 +17,6 @@ from fe.voxel.solver import ElasticModel, Solution
 Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Window = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-
-VTK_HEXAHEDRON = [0, 1, 3, 2, 4, 5, 7, 6]
-"""The project's corners n = i + 2 j + 4 k in VTK's order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,13 @@ from fe.errors import NotInBalance
 
 CellType = Literal["hexahedron", "quadratic_tetra"]
 
+VTK_HEXAHEDRON = [0, 1, 3, 2, 4, 5, 7, 6]
+"""The project's corners n = i + 2 j + 4 k in VTK's order."""
+
+
+def say_nothing(fraction: float, text: str) -> None:
+    """Progress that nobody asked for."""
+
 
 BALANCE_LIMIT = 1e-2
 """Forces that do not add up to nothing within this part of the load are no solution: the strength may be wrong by as

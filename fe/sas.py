@@ -14,10 +14,10 @@ from scipy import ndimage
 from fe.bone_scan import check_femur_density, metal_flags, without_cavities
 from fe.errors import ModelTooLarge
 from fe.femur import failure_site
-from fe.femur_frame import FemurFrame, Point, Side, find_femur_frame
+from fe.femur_frame import FemurFrame, Point, Side, find_femur_frame, point_of
 from fe.flags import ModelFlag, cavity_flags, model_flags
 from fe.material import ASH_SCHILEO_2008, ModulusLaw, ToAsh
-from fe.outcome import BALANCE_LIMIT, MeshField, ModelFacts, balanced
+from fe.outcome import BALANCE_LIMIT, VTK_HEXAHEDRON, MeshField, ModelFacts, balanced, say_nothing
 from fe.sas_law import ASH_RANGE_MG_PER_CM3, MODULUS_EXPONENT, MODULUS_MPA, PLATEAU, SOFTENING
 from fe.sas_model import BONE, SasModel, SasSettings, sas_model
 from fe.sas_path import LoadingPath, load_to_failure
@@ -35,9 +35,6 @@ MEMORY_LIMIT_BYTES = 4 * 2**30
 
 BYTES_PER_ELEMENT = 6500
 """Estimate of the peak need per element: 0.47 GB were measured with 36 740, 0.25 GB of it the interpreter's."""
-
-VTK_HEXAHEDRON = [0, 1, 3, 2, 4, 5, 7, 6]
-"""The project's corners n = i + 2 j + 4 k in VTK's order."""
 
 SENSITIVITY_TOLERANCE = 1e-4
 """Relative residual for changed masks. The load comes from the energy, so that it is exact to 5e-4 nevertheless (see
@@ -181,7 +178,7 @@ def sas_strength(
         There is no bone between the held end and the cup.
     """
     settings = SasSettings() if settings is None else settings
-    tell = progress if progress is not None else _say_nothing
+    tell = progress if progress is not None else say_nothing
     _check_size(mask, spacing_mm, element_mm, memory_limit_bytes)
     tell(0.0, "Resampling the femur")
     whole = without_cavities(mask)
@@ -211,16 +208,16 @@ def sas_strength(
         displacement_mm=path.displacement_mm,
         load_n=path.load_n,
         softened_elements=path.softened,
-        direction=_point(model.direction),
+        direction=point_of(model.direction),
         failure_site=failure_site(frame, point),
-        failure_point_mm=_point(point),
+        failure_point_mm=point_of(point),
         failing_elements=int(group.sum()),
-        first_softened_mm=None if path.first_softened is None else _point(points[path.first_softened]),
+        first_softened_mm=None if path.first_softened is None else point_of(points[path.first_softened]),
         frame=frame,
         facts=_facts(model, path, modulus, grid.dropped_elements, settings.steps.tolerance),
         flags=tuple(flag for flag in flags if flag.code != "coarse_elements"),
         at_failure=_mesh(model, path),
-        lattice_mm=_point(grid.affine_mm[:3, 3]),
+        lattice_mm=point_of(grid.affine_mm[:3, 3]),
     )
 
 
@@ -282,10 +279,6 @@ def _outcome(strength: SasStrength) -> Outcome[Point]:
     return Outcome({"axial": strength.failure_load_n}, strength.lattice_mm)
 
 
-def _say_nothing(fraction: float, text: str) -> None:
-    """Progress that nobody asked for."""
-
-
 def _check_size(
     mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float], element_mm: float, limit_bytes: int
 ) -> None:
@@ -341,8 +334,3 @@ def _mesh(model: SasModel, path: LoadingPath) -> MeshField:
         cell_values={name: field.astype(np.float32) for name, field in values.items()},
         point_values={"displacement_mm": np.ascontiguousarray(path.peak_displacement_mm.T, dtype=np.float32)},
     )
-
-
-def _point(vector: Doubles) -> Point:
-    x, y, z = (float(v) for v in vector)
-    return (x, y, z)

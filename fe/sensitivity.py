@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from fe.errors import BadMask, BadSpacing, EmptyMask, FeError
 from fe.flags import ModelFlag
+from fe.outcome import say_nothing
 
 Bools = NDArray[np.bool_]
 Start = TypeVar("Start")
@@ -144,7 +145,7 @@ def sensitivity(
         The mask as given has no strength.
     """
     _check(mask, spacing_mm, steps)
-    tell = progress if progress is not None else _say_nothing
+    tell = progress if progress is not None else say_nothing
     tell(0.0, "Strength of the mask as given")
     base = evaluate(mask, None) if base is None else base
     rows = {0: _row(0, mask, mask, spacing_mm, base, base.strengths_n)}
@@ -167,10 +168,6 @@ def stepped_mask(mask: Bools, step: int) -> Bools:
     if step < 0:
         return np.asarray(ndimage.binary_erosion(mask, iterations=-step, border_value=1))
     return np.asarray(ndimage.binary_dilation(mask, iterations=step)) if step > 0 else mask
-
-
-def _say_nothing(fraction: float, text: str) -> None:
-    """Progress that nobody asked for."""
 
 
 def _check(mask: Bools, spacing_mm: tuple[float, float, float], steps: Sequence[int]) -> None:

@@ -24,12 +24,12 @@ from fe.femur_failure import (
     loaded_femur,
     weakest_cases,
 )
-from fe.femur_frame import FemurFrame, Point, Side, find_femur_frame
+from fe.femur_frame import FemurFrame, Point, Side, find_femur_frame, point_of
 from fe.femur_tetra import tetra_femur
 from fe.flags import ModelFlag, cavity_flags, model_flags
 from fe.load_cases import DEFAULT_CASES, Kind, LoadCase
 from fe.material import ASH_SCHILEO_2008, MORGAN_2003_FEMORAL_NECK, ModulusLaw, ToAsh, youngs_modulus_mpa
-from fe.outcome import MeshField, ModelFacts
+from fe.outcome import MeshField, ModelFacts, say_nothing
 from fe.voxel.grid import DensityGrid, density_grid
 
 Doubles = NDArray[np.float64]
@@ -247,7 +247,7 @@ def femur_strength(
         The cases have no names of their own, or no surface is left where failure counts.
     """
     settings = FemurSettings() if settings is None else settings
-    tell = progress if progress is not None else _say_nothing
+    tell = progress if progress is not None else say_nothing
     if len({case.name for case in cases}) != len(cases) or not cases:
         raise UnsupportedModel("Load cases must be given, each with a name of its own.")
     edge_mm = element_mm if element_mm is not None else EDGES_MM[discretisation]
@@ -291,10 +291,6 @@ def femur_strength(
     )
 
 
-def _say_nothing(fraction: float, text: str) -> None:
-    """Progress that nobody asked for."""
-
-
 def _check_size(
     mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float], element_mm: float, limit_bytes: int
 ) -> None:
@@ -321,11 +317,11 @@ def _result(femur: LoadedFemur, one: FailedCase, check: CheckedCase | None) -> C
         kind=case.kind,
         frontal_deg=case.frontal_deg,
         second_deg=case.second_deg,
-        direction=_point(one.loaded.direction),
+        direction=point_of(one.loaded.direction),
         failure_load_n=one.load_n,
         mode=one.failure.mode,
         failure_site=failure_site(femur.frame, point),
-        failure_point_mm=_point(point),
+        failure_point_mm=point_of(point),
         support_force_n=float(force_n.sum()),
         active_contact_nodes=len(np.unique(touching)),
         iterations=one.contact.steps if one.contact is not None else 0,
@@ -368,8 +364,3 @@ def _on_grid(grid: DensityGrid, body: FemurBody, elements: Doubles) -> NDArray[n
     _, nearest = cKDTree(body.centres_mm).query(grid.points_mm(np.argwhere(grid.is_bone)))
     dense[grid.is_bone] = elements[nearest]
     return dense
-
-
-def _point(vector: Doubles) -> Point:
-    x, y, z = (float(v) for v in vector)
-    return (x, y, z)

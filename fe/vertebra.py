@@ -16,7 +16,7 @@ from fe.endplates import Endplates, Point, find_endplates
 from fe.errors import BadDensity, BadInput, BadLoad, BadMask, BadSpacing, EmptyMask, EndplatesNotFound, ModelTooLarge
 from fe.flags import ModelFlag, cavity_flags
 from fe.material import POISSON_RATIO, g_from_mg_per_cm3
-from fe.outcome import MeshField, ModelFacts, balanced
+from fe.outcome import MeshField, ModelFacts, balanced, say_nothing
 from fe.tetra.mesh import TetMesh, boundary_faces
 from fe.tetra.mesher import MEMORY_LIMIT_BYTES, fill_surface
 from fe.tetra.moduli import bone_volume, element_moduli
@@ -217,7 +217,7 @@ def vertebra_strength(
         The model could not be solved.
     """
     settings = VertebraSettings() if settings is None else settings
-    tell = progress if progress is not None else _say_nothing
+    tell = progress if progress is not None else say_nothing
     whole = without_cavities(mask)
     _check(rho_qct_mg_per_cm3, whole, spacing_mm, level, settings)
     tell(0.0, "Separating the vertebral body")
@@ -258,10 +258,6 @@ def vertebra_strength(
         ),
         at_end=_field(problem, solution, mesh, modulus, end, settings),
     )
-
-
-def _say_nothing(fraction: float, text: str) -> None:
-    """Progress that nobody asked for."""
 
 
 def _check(
