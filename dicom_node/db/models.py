@@ -49,6 +49,11 @@ SR_KINDS = ("sr", "sr_comprehensive", "sr_enhanced", "sr_text")
 SR_CLASSES = ("auto", "comprehensive_3d", "comprehensive", "enhanced", "basic_text")
 """Which SR class a destination gets: the first of the four that its association accepts, or always the one named."""
 DELIVERY_STATES = ("PENDING", "SENT", "COMMITTED", "FAILED")
+PEER_KINDS = ("dimse", "dicomweb", "orthanc")
+"""How a peer is spoken to: DIMSE, DICOMweb (QIDO-RS, WADO-RS, STOW-RS) or an Orthanc's own REST interface."""
+RETRIEVALS = ("get", "move")
+"""How images are retrieved from a DIMSE peer: C-GET, or C-MOVE to this node."""
+PRIORITIES = ("urgent", "normal", "offpeak")
 COMMITMENT_STATES = ("WAITING", "REPORTED", "FAILED")
 UID_LEVELS = ("study", "series", "frame_of_reference", "instance")
 
@@ -111,6 +116,27 @@ class Peer(Hospital):
         default="auto",
         server_default="auto",
     )
+    kind: Mapped[str] = mapped_column(
+        String(16), CheckConstraint(_one_of("kind", PEER_KINDS), name="kind"), default="dimse", server_default="dimse"
+    )
+    url: Mapped[str] = mapped_column(String(500), default="", server_default="")
+    """Base address of a DICOMweb service or an Orthanc; empty for DIMSE."""
+    credentials_file: Mapped[str] = mapped_column(String(500), default="", server_default="")
+    """File with the user and password, or the token, for ``url``; the database holds neither."""
+    is_queried: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Requests look for studies here, and retrieve them from here."""
+    retrieve_by: Mapped[str] = mapped_column(
+        String(8),
+        CheckConstraint(_one_of("retrieve_by", RETRIEVALS), name="retrieve_by"),
+        default="get",
+        server_default="get",
+    )
+    requests_per_minute: Mapped[int | None]
+    """Retrievals at most in a minute; None: no limit."""
+    wants_commitment: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Storage commitment is asked of it for what it was sent."""
+    is_checked: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """It is asked by C-FIND or QIDO-RS whether it holds what it was sent."""
 
 
 class Instance(Hospital):
@@ -325,6 +351,12 @@ class Job(Research):
     )
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     pipeline: Mapped[str] = mapped_column(String(32))
+    priority: Mapped[str] = mapped_column(
+        String(16),
+        CheckConstraint(_one_of("priority", PRIORITIES), name="priority"),
+        default="normal",
+        server_default="normal",
+    )
     pseudonym: Mapped[str | None] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(16), index=True)
     stage: Mapped[str] = mapped_column(String(64))

@@ -1,4 +1,4 @@
-"""The FastAPI application: REST under ``/api``, one page at ``/``.
+"""The FastAPI application: REST under ``/api``, and the pages.
 
 There are no accounts yet: the service listens on the loopback address by default, answers only to the host names it
 is known by, and takes changes only from its own pages or from programs without an Origin, so that a foreign web page
@@ -9,9 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
-from jinja2 import Environment, FileSystemLoader, select_autoescape
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -25,6 +24,7 @@ from dicom_node.db.session import Databases, transaction
 from dicom_node.errors import ConfigurationError, NodeError, NotFound
 from dicom_node.settings import Settings
 from dicom_node.web import views
+from dicom_node.web.pages import page_routes
 from dicom_node.web.schemas import (
     AssociationOut,
     CommitmentOut,
@@ -63,15 +63,8 @@ def create_app(databases: Databases, settings: Settings, dicom_port: int) -> Fas
     app.include_router(_read_routes(databases, settings, dicom_port))
     app.include_router(_network_routes(databases))
     app.include_router(_write_routes(databases))
+    app.include_router(page_routes(settings.ae_title, dicom_port))
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
-    templates = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=select_autoescape())
-
-    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    def page() -> str:
-        return templates.get_template("overview.html").render(
-            version=__version__, ae_title=settings.ae_title, dicom_port=dicom_port
-        )
-
     return app
 
 

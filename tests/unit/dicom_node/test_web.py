@@ -216,4 +216,4 @@ def test_the_page_names_the_node_and_says_research_only(client: TestClient) -> N
     page = client.get("/").text
     assert "OSTEONODE" in page
     assert "Not for diagnosis" in page
-    assert client.get("/static/overview.js").status_code == 200
+    assert client.get("/static/jobs.js").status_code == 200

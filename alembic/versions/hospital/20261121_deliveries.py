@@ -1,0 +1,17 @@
+"""deliveries."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "a1c0de000005"
+down_revision = "a1c0de000004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
+
+
+def downgrade() -> None:
+    pass
