@@ -53,6 +53,8 @@ class CalibrationRecord:
         First and last day of the scans that the record may be used for; None only in the default record.
     is_default
         Whether this is no measurement of a scanner but the line used for want of one.
+    standard_error_mg_per_cm3
+        Of the line, where it was found in the scan itself; None: not known.
     """
 
     record_id: str
@@ -67,6 +69,7 @@ class CalibrationRecord:
     measured_on: date | None
     valid_until: date | None
     is_default: bool = False
+    standard_error_mg_per_cm3: float | None = None
 
 
 DEFAULT_CALIBRATION = CalibrationRecord(

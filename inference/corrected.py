@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from inference.errors import SegmentationError
 from inference.segmentation import Progress, Segmentation, SegmenterIdentity, check_labels, no_progress
+from inference.vertebra_cut import cut_bodies
 from inference.volume import Volume
 
 CORRECTED_NAME = "Segmentation corrected by a person"
@@ -28,16 +29,22 @@ class CorrectedSegmenter:
         Where they were drawn: index to LPS mm.
     checksum
         SHA-256 of the object they came in.
+    name
+        Of the segmenter in results.
+    cuts_vertebrae
+        Whether vertebrae may be whole, so that their arches are cut off.
     """
 
     labels: NDArray[np.uint8]
     affine_lps: NDArray[np.float64]
     checksum: str
+    name: str = CORRECTED_NAME
+    cuts_vertebrae: bool = False
 
     @property
     def identity(self) -> SegmenterIdentity:
         """Name, version and the checksum of the object."""
-        return SegmenterIdentity(CORRECTED_NAME, CORRECTED_VERSION, self.checksum)
+        return SegmenterIdentity(self.name, CORRECTED_VERSION, self.checksum)
 
     def segment(self, volume: Volume, progress: Progress = no_progress) -> Segmentation:
         """Return the labels, after a check that they were drawn on this volume.
@@ -50,7 +57,8 @@ class CorrectedSegmenter:
         if self.labels.shape != volume.hu.shape or not np.allclose(
             self.affine_lps, volume.affine_lps, atol=PLACE_TOLERANCE_MM
         ):
-            raise SegmentationError("The corrected segmentation was drawn on another series than the one analysed.")
+            raise SegmentationError("The segmentation was drawn on another series than the one analysed.")
         check_labels(self.labels, volume)
+        labels, flags = cut_bodies(volume, self.labels) if self.cuts_vertebrae else (self.labels, ())
         progress(1.0, "segmentation read")
-        return Segmentation(self.labels, self.identity, ())
+        return Segmentation(labels, self.identity, flags)

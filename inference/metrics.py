@@ -33,6 +33,45 @@ def dice(mask: Mask, reference: Mask) -> float:
     return 2.0 * int(np.count_nonzero(mask & reference)) / total if total else 1.0
 
 
+def iou(mask: Mask, reference: Mask) -> float:
+    """Intersection over union of two masks of one shape, 0 to 1; 1 when both are empty.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    _check_shapes(mask, reference)
+    union = int(np.count_nonzero(mask | reference))
+    return int(np.count_nonzero(mask & reference)) / union if union else 1.0
+
+
+def surface_distance_mm(mask: Mask, reference: Mask, spacing_mm: tuple[float, float, float]) -> float:
+    """Mean distance of each surface from the other, over all voxels of both surfaces (average symmetric distance).
+
+    Parameters
+    ----------
+    mask, reference : (slice, row, column) bool arrays of one shape
+    spacing_mm
+        Voxel spacing along (slice, row, column).
+
+    Returns
+    -------
+    float
+        mm; 0 when both are empty, infinite when one is.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    pair = _cropped(mask, reference)
+    if pair is None:
+        return 0.0 if mask.any() == reference.any() else float("inf")
+    distances = [_surface_distances_mm(one, other, spacing_mm) for one, other in (pair, pair[::-1])]
+    return float(np.concatenate(distances).mean())
+
+
 def hd95_mm(mask: Mask, reference: Mask, spacing_mm: tuple[float, float, float]) -> float:
     """95th percentile of the distances between two surfaces, the larger of the two directions.
 
@@ -52,12 +91,12 @@ def hd95_mm(mask: Mask, reference: Mask, spacing_mm: tuple[float, float, float])
     ValueError
         If the shapes differ.
     """
-    _check_shapes(mask, reference)
-    if not mask.any() or not reference.any():
+    pair = _cropped(mask, reference)
+    if pair is None:
         return 0.0 if mask.any() == reference.any() else float("inf")
-    box = ndimage.find_objects((mask | reference).astype(np.uint8))[0]
-    one, other = np.pad(mask[box], 1), np.pad(reference[box], 1)
-    return max(_directed_hd95_mm(one, other, spacing_mm), _directed_hd95_mm(other, one, spacing_mm))
+    return max(
+        float(np.percentile(_surface_distances_mm(one, other, spacing_mm), 95)) for one, other in (pair, pair[::-1])
+    )
 
 
 def centroid_lps_mm(mask: Mask, affine_lps: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -86,10 +125,19 @@ def centroid_lps_mm(mask: Mask, affine_lps: NDArray[np.float64]) -> NDArray[np.f
     return affine_lps[:3, :3] @ index + affine_lps[:3, 3]
 
 
-def _directed_hd95_mm(mask: Mask, reference: Mask, spacing_mm: tuple[float, float, float]) -> float:
-    """95th percentile of the distances from one surface to the other."""
+def _cropped(mask: Mask, reference: Mask) -> tuple[Mask, Mask] | None:
+    """Cut both masks to their common box with a voxel around it; None where one is empty."""
+    _check_shapes(mask, reference)
+    if not mask.any() or not reference.any():
+        return None
+    box = ndimage.find_objects((mask | reference).astype(np.uint8))[0]
+    return np.pad(mask[box], 1), np.pad(reference[box], 1)
+
+
+def _surface_distances_mm(mask: Mask, reference: Mask, spacing_mm: tuple[float, float, float]) -> NDArray[np.float64]:
+    """Distances of a padded mask's surface voxels from the other's surface."""
     distance = ndimage.distance_transform_edt(~_surface(reference), sampling=spacing_mm)
-    return float(np.percentile(distance[_surface(mask)], 95))
+    return np.asarray(distance[_surface(mask)])
 
 
 def _surface(mask: Mask) -> Mask:

@@ -238,6 +238,22 @@ _ROWS: tuple[FlagDefinition, ...] = (
         forbids_category=True,
     ),
     FlagDefinition(
+        "contrast_seen",
+        "A vessel in front of the spine is as bright as contrast agent makes it",
+        forbids_density=False,
+        forbids_strength=False,
+        reason="Perfused marrow reads denser than it is, so a category would be too good.",
+        forbids_category=True,
+    ),
+    FlagDefinition(
+        "internal_calibration",
+        "Calibrated by the patient's own tissues, for want of a phantom or a record",
+        forbids_density=False,
+        forbids_strength=False,
+        reason="The standard error is a fifth of the range between the limits of a category.",
+        forbids_category=True,
+    ),
+    FlagDefinition(
         "uncalibrated",
         "No valid calibration of this scanner and protocol; the default line was used",
         forbids_density=False,

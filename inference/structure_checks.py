@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from inference.labels import BY_KEY, FEMURS, STRUCTURES, VERTEBRAE
 from inference.quality import STUDY, QualityFlag
+from inference.tissues import check_contrast
 from inference.vertebra_shape import VertebraHeights, measure_heights
 from inference.volume import Volume, boxes_of, canonical, crop
 
@@ -92,7 +93,8 @@ def check_structures(volume: Volume, labels: NDArray[np.uint8]) -> tuple[Quality
             heights[structure.key] = measure_heights(part, mask)
     flags.extend(_deformed(heights))
     flags.extend(_metal_elsewhere(upright, flags))
-    return tuple(flags)
+    contrast = check_contrast(upright, turned)
+    return (*flags, contrast) if contrast is not None else tuple(flags)
 
 
 def metal_near(volume: Volume, mask: Mask, margin_mm: float = METAL_MARGIN_MM) -> MetalEvidence:

@@ -167,6 +167,9 @@ FINDINGS: dict[str, Code] = {
         ("arch_cut", "ON3034", "Vertebral body cut from its arch"),
         ("sensitivity_incomplete", "ON3035", "Sensitivity to the mask incomplete"),
         ("cavities_filled", "ON3036", "Cavities of the bone's outline filled"),
+        ("contrast_seen", "ON3037", "Contrast medium seen in a vessel"),
+        ("internal_calibration", "ON3038", "Calibrated by the patient's own tissues"),
+        ("incomplete_study", "ON3039", "Study analysed although images lack"),
     )
 }
 OTHER_FINDING = Code("ON3000", SCHEME, "Other quality finding")

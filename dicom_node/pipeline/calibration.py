@@ -18,6 +18,7 @@ from inference.calibration import CalibrationRecord, choose_calibration
 from inference.calibration_json import records_from_json
 from inference.dicom_headers import acquisition_from_dataset
 from inference.errors import InferenceError
+from inference.phantom import Phantom, phantoms_from_json
 from inference.quality import QualityFlag
 
 Choice = tuple[CalibrationRecord, tuple[QualityFlag, ...]]
@@ -39,6 +40,24 @@ def load_records(path: Path | None) -> tuple[CalibrationRecord, ...]:
         raise ConfigurationError(f"The calibration file cannot be read: {error.strerror}.") from None
     except InferenceError as error:
         raise ConfigurationError(f"The calibration file {path.name} is not usable: {error}") from None
+
+
+def load_phantoms(path: Path | None) -> tuple[Phantom, ...]:
+    """Read the certificates of the phantoms that may lie in the site's scans; none without a file.
+
+    Raises
+    ------
+    ConfigurationError
+        When the file cannot be read or a certificate is wrong.
+    """
+    if path is None:
+        return ()
+    try:
+        return phantoms_from_json(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"The phantom file cannot be read ({type(error).__name__}).") from None
+    except InferenceError as error:
+        raise ConfigurationError(f"The phantom file {path.name} is not usable: {error}") from None
 
 
 def calibration_of(header: Dataset, records: Sequence[CalibrationRecord], today: date) -> Choice:

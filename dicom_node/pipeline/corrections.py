@@ -117,7 +117,7 @@ def read_correction(path: Path, headers: Sequence[Dataset]) -> CorrectedSegmente
         When it cannot be read, belongs to another series or frame of reference, is empty, names a bone twice, or two of
         its bones share voxels.
     """
-    grid = _grid(headers)
+    grid = grid_of(headers)
     content = path.read_bytes()
     seg = open_segmentation(path)
     frame = str(seg.get("FrameOfReferenceUID", ""))
@@ -126,25 +126,31 @@ def read_correction(path: Path, headers: Sequence[Dataset]) -> CorrectedSegmente
     labels = np.zeros(grid.shape, dtype=np.uint8)
     for segment in segments_of(seg):
         if segment.structure is not None:
-            _lay(labels, segment.structure, segment_on_grid(seg, segment.number, grid.affine_lps, grid.shape))
+            lay(labels, segment.structure, segment_on_grid(seg, segment.number, grid.affine_lps, grid.shape))
     if not labels.any():
         raise JobRejected("The corrected segmentation holds no voxel of a bone this node measures.")
     return CorrectedSegmenter(labels, grid.affine_lps, hashlib.sha256(content).hexdigest())
 
 
-def _lay(labels: NDArray[np.uint8], structure: Structure, mask: NDArray[np.bool_]) -> None:
+def lay(labels: NDArray[np.uint8], structure: Structure, mask: NDArray[np.bool_]) -> None:
+    """Write a structure's mask into labels.
+
+    Raises
+    ------
+    JobRejected
+        When the structure is there already, or shares voxels with another.
+    """
     if (labels == structure.value).any():
-        raise JobRejected(f"The corrected segmentation holds {structure.name} twice; one segment a bone is expected.")
+        raise JobRejected(f"The segmentation holds {structure.name} twice; one segment a bone is expected.")
     shared = int((labels[mask] > 0).sum())
     if shared:
         raise JobRejected(
-            f"In the corrected segmentation {structure.name} shares {shared} voxels with another bone; each voxel "
-            "belongs to one."
+            f"In the segmentation {structure.name} shares {shared} voxels with another bone; each voxel belongs to one."
         )
     labels[mask] = structure.value
 
 
-def _grid(headers: Sequence[Dataset]) -> Grid:
+def grid_of(headers: Sequence[Dataset]) -> Grid:
     """Return the grid of a series, its slices ascending along row x column, as the analysis orders them."""
     try:
         headers = slice_headers(headers)

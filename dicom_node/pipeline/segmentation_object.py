@@ -67,8 +67,32 @@ def segment_on_grid(
         raise JobRejected(
             f"Segment {number} of the segmentation is no regular stack of slices ({describe_failure(error)})."
         ) from None
-    places = np.argwhere(np.asarray(found.array) > 0)
-    to_grid = np.linalg.inv(affine_lps) @ np.asarray(found.affine, dtype=np.float64)
+    return laid_on_grid(
+        np.asarray(found.array) > 0, np.asarray(found.affine, dtype=np.float64), affine_lps, shape
+    ).astype(bool)
+
+
+def laid_on_grid(
+    values: NDArray[Any], own_affine_lps: NDArray[np.float64], affine_lps: NDArray[np.float64], shape: tuple[int, ...]
+) -> NDArray[np.uint8]:
+    """Lay labels drawn on some of a grid's slices, in any orientation, onto the whole grid.
+
+    Parameters
+    ----------
+    values : (slice, row, column) array
+        Labels 0 to 255.
+    own_affine_lps, affine_lps : (4, 4) arrays
+        Where they were drawn, and the grid: (slice, row, column) index to LPS mm.
+    shape
+        Of the grid.
+
+    Raises
+    ------
+    JobRejected
+        When the labels do not lie on the grid, voxel on voxel.
+    """
+    places = np.argwhere(values)
+    to_grid = np.linalg.inv(affine_lps) @ own_affine_lps
     steps = np.abs(to_grid[:3, :3])
     same_voxels = np.abs(steps - np.rint(steps)).max() * max(shape) <= ON_GRID and np.rint(steps).sum() == 3
     at = places @ to_grid[:3, :3].T + to_grid[:3, 3]
@@ -76,6 +100,6 @@ def segment_on_grid(
     inside = bool(((nearest >= 0) & (nearest < np.array(shape))).all())
     if not (inside and same_voxels and np.abs(at - nearest).max(initial=0.0) <= ON_GRID):
         raise JobRejected("The segmentation does not lie on the slices of this image; it was drawn on another one.")
-    mask = np.zeros(shape, dtype=bool)
-    mask[tuple(nearest.T)] = True
-    return mask
+    laid = np.zeros(shape, dtype=np.uint8)
+    laid[tuple(nearest.T)] = values[tuple(places.T)]
+    return laid

@@ -1,0 +1,148 @@
+"""A mask made elsewhere, for ``osteonode analyse --mask``: DICOM Segmentation, RT Structure Set, or a label map.
+
+It replaces the automatic segmentation as a whole. Vertebrae may be whole: their arches are cut off
+(``inference.vertebra_cut``). Names that are no bone this node measures are left out.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import RTStructureSetStorage, SegmentationStorage
+from skimage.draw import polygon
+
+from dicom_node.errors import ConfigurationError, JobRejected
+from dicom_node.pipeline.corrections import grid_of, lay, read_correction
+from dicom_node.pipeline.segmentation_object import laid_on_grid
+from dicom_node.strength.image_files import checksum, format_of, read_grid
+from inference.corrected import CorrectedSegmenter
+from inference.labels import BY_KEY, STRUCTURES, Structure
+from sr_export.geometry import Grid
+
+EXTERNAL_NAME = "Mask made elsewhere"
+LIMIT_BYTES = 2 * 2**30
+ON_SLICE = 0.2
+"""Slices by which a contour may miss a slice: contours are drawn on slices, headers round."""
+
+VOCABULARIES: Mapping[str, Mapping[int, str]] = {
+    "osteonode": {one.value: one.key for one in STRUCTURES},
+    "totalsegmentator": {
+        25: "sacrum", 27: "L5", 28: "L4", 29: "L3", 30: "L2", 31: "L1", 32: "T12", 33: "T11", 34: "T10",
+        75: "femur_left", 76: "femur_right", 77: "hip_left", 78: "hip_right",
+    },
+}  # fmt: skip
+"""Label values of a map by who made it; TotalSegmentator's are those of its task ``total``, version 2."""
+
+SIDES = {"right": "right", "rt": "right", "r": "right", "left": "left", "lt": "left", "l": "left"}
+PAIRED = {"femur": "femur", "hip": "hip", "pelvis": "hip"}
+VERTEBRA_WORDS = frozenset({"vertebra", "vertebrae", "vertebral", "body", "vb"})
+
+
+def read_mask(path: Path, headers: Sequence[Dataset], vocabulary: str) -> CorrectedSegmenter:
+    """Read a mask onto the grid of a series.
+
+    Parameters
+    ----------
+    path
+        ``.nii``, ``.nii.gz``, ``.mha`` or ``.nrrd`` label map, or a DICOM Segmentation or RT Structure Set.
+    headers
+        Of the series that will be analysed, any order.
+    vocabulary
+        Key of ``VOCABULARIES``, for label maps.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no such file.
+    JobRejected
+        When it cannot be read, belongs to another series, or holds no bone this node measures.
+    """
+    if not path.is_file():
+        raise ConfigurationError(f"There is no file {path}; name the mask.")
+    grid = grid_of(headers)
+    if format_of(path) is not None:
+        labels = _from_map(path, grid, VOCABULARIES[vocabulary])
+    else:
+        kind = _class_of(path)
+        if kind == SegmentationStorage:
+            found = read_correction(path, headers)
+            return CorrectedSegmenter(
+                found.labels, found.affine_lps, found.checksum, EXTERNAL_NAME, cuts_vertebrae=True
+            )
+        if kind != RTStructureSetStorage:
+            raise JobRejected("The mask is a DICOM file but neither a Segmentation nor an RT Structure Set.")
+        labels = _from_structures(dcmread(path), grid)
+    if not labels.any():
+        raise JobRejected("The mask holds no voxel of a bone this node measures; are its names or label values right?")
+    return CorrectedSegmenter(labels, grid.affine_lps, checksum(path), EXTERNAL_NAME, cuts_vertebrae=True)
+
+
+def structure_named(name: str) -> Structure | None:
+    """Return the structure a person or program means by a name, or None.
+
+    Understood are ``Right femur``, ``femur_r``, ``Femur RT``, ``vertebrae_L1``, ``L1``, ``L1 body``, ``sacrum``, ...;
+    a name with a further word (``femoral head``, ``PTV L1``) means something else.
+    """
+    words = [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
+    sides = {SIDES[word] for word in words if word in SIDES}
+    rest = [word for word in words if word not in SIDES and word not in VERTEBRA_WORDS]
+    if len(rest) != 1:
+        return None
+    if rest[0] in PAIRED and len(sides) == 1 and not VERTEBRA_WORDS & set(words):
+        return BY_KEY[f"{PAIRED[rest[0]]}_{sides.pop()}"]
+    return next((one for one in STRUCTURES if one.key.lower() == rest[0] and not one.laterality and not sides), None)
+
+
+def _class_of(path: Path) -> str:
+    try:
+        return str(dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"]).get("SOPClassUID", ""))
+    except (InvalidDicomError, OSError):
+        raise JobRejected(f"{path.name} is neither DICOM nor a label map (.nii, .nii.gz, .mha, .nrrd).") from None
+
+
+def _from_map(path: Path, grid: Grid, names: Mapping[int, str]) -> NDArray[np.uint8]:
+    found = read_grid(path, LIMIT_BYTES)
+    values = found.values
+    largest, smallest = float(values.max()), float(values.min())
+    if smallest < 0 or largest > 255 or not np.array_equal(values, np.round(values)):
+        raise JobRejected(f"{path.name} is no label map: expected whole labels from 0 to 255.")
+    table = np.zeros(256, dtype=np.uint8)
+    for value, key in names.items():
+        table[value] = BY_KEY[key].value
+    return laid_on_grid(table[values.astype(np.uint8)], found.affine_lps, grid.affine_lps, grid.shape)
+
+
+def _from_structures(structures: Dataset, grid: Grid) -> NDArray[np.uint8]:
+    """Fill the contours of every bone this node measures."""
+    regions = structures.get("StructureSetROISequence", ())
+    frames = {str(roi.get("ReferencedFrameOfReferenceUID", "")) for roi in regions}
+    if grid.frame_of_reference_uid and frames - {grid.frame_of_reference_uid}:
+        raise JobRejected("The structure set lies in another frame of reference than the series analysed.")
+    names = {int(roi.ROINumber): str(roi.get("ROIName", "")) for roi in regions}
+    labels = np.zeros(grid.shape, dtype=np.uint8)
+    for item in structures.get("ROIContourSequence", ()):
+        structure = structure_named(names.get(int(item.ReferencedROINumber), ""))
+        if structure is not None:
+            lay(labels, structure, _filled(item.get("ContourSequence", ()), structure, grid))
+    return labels
+
+
+def _filled(contours: Sequence[Dataset], structure: Structure, grid: Grid) -> NDArray[np.bool_]:
+    """Fill closed planar contours; one inside another of the same slice is a hole."""
+    mask = np.zeros(grid.shape, dtype=np.bool_)
+    inverse = np.linalg.inv(grid.affine_lps)
+    for contour in contours:
+        if str(contour.get("ContourGeometricType", "")) != "CLOSED_PLANAR":
+            continue
+        points = np.reshape(np.array(contour.ContourData, dtype=np.float64), (-1, 3))
+        index = points @ inverse[:3, :3].T + inverse[:3, 3]
+        slice_ = round(float(index[:, 0].mean()))
+        if np.abs(index[:, 0] - slice_).max() > ON_SLICE or not 0 <= slice_ < grid.shape[0]:
+            raise JobRejected(f"A contour of {structure.name} does not lie on a slice of the series analysed.")
+        rows, columns = polygon(index[:, 1], index[:, 2], grid.shape[1:])
+        mask[slice_, rows, columns] ^= True
+    return mask
