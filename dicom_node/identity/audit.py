@@ -1,11 +1,10 @@
 """The audit of the identity map: who used it for what, in a chain of hashes.
 
-Every row holds the SHA-256 of itself and of the row before, and the map's state holds the number and the hash of the
-last one. So a changed, missing or added row shows, unless whoever did it rewrote the chain from there to its end and
-the state too; the last hash, kept elsewhere (every row's goes to the log), shows that as well.
+The chain is that of `dicom_node.audit.chain`; its head is in the map's state, and every row's hash goes to the log. It
+is a chain of its own because it lies in the map's database: a change of the map and its row are one transaction. What
+people do with the map is told in the node's audit too, without pseudonym or name (`dicom_node.audit`).
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from datetime import UTC, datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from dicom_node.audit.chain import Head, Link, follow, row_hash
 from dicom_node.db import models
 from dicom_node.errors import ConfigurationError
 from dicom_node.identity.register import hold
@@ -89,26 +89,19 @@ def audit_faults(session: Session, expected_hash: str = "") -> list[str]:
     list of str
         One sentence a fault; empty when the audit is whole.
     """
-    faults = []
-    number, previous = 0, ""
     rows = audit_rows(session)
-    for row in rows:
-        if row.number != number + 1:
-            faults.append(f"Between row {number} and row {row.number} rows are missing.")
-        elif row.previous_hash != previous:
-            faults.append(f"Row {row.number} does not follow row {number}: one of them was changed.")
-        if row.row_hash != _hash(row):
-            faults.append(f"Row {row.number} was changed.")
-        number, previous = row.number, row.row_hash
+    links = (Link(row.number, row.previous_hash, row.row_hash, _hash(row)) for row in rows)
+    walk = follow(links, Head(), expected_hash)
+    faults = list(walk.faults)
     state = session.scalars(select(models.MapState)).one()
-    if (state.audit_rows, state.audit_hash) != (number, previous):
-        faults.append(f"The audit ends with row {number}; the map's state says {state.audit_rows} and another hash.")
-    if expected_hash and expected_hash not in {row.row_hash for row in rows}:
+    if (state.audit_rows, state.audit_hash) != (walk.last.number, walk.last.row_hash):
+        end = f"The audit ends with row {walk.last.number}"
+        faults.append(f"{end}; the map's state says {state.audit_rows} and another hash.")
+    if not walk.has_expected:
         faults.append("No row has the hash that was expected.")
     return faults
 
 
 def _hash(row: models.AuditRow) -> str:
     at = row.at.astimezone(UTC).isoformat(timespec="microseconds")
-    text = json.dumps([row.number, at, row.action, row.actor, row.detail, row.previous_hash])
-    return hashlib.sha256(text.encode()).hexdigest()
+    return row_hash([row.number, at, row.action, row.actor, row.detail, row.previous_hash])

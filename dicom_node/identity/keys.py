@@ -96,7 +96,7 @@ def _fingerprint(*keys: bytes) -> str:
 
 
 def load_keys(place: Path) -> Keys:
-    """Read the keys, making a first version where there is none at all.
+    """Read the keys, making a first version where there is none at all, or where its making was interrupted.
 
     Parameters
     ----------
@@ -109,9 +109,11 @@ def load_keys(place: Path) -> Keys:
         When a key has the wrong size, can be read by others than its owner, or the keyring is not there.
     """
     store = open_store(place)
-    if not any(store.versions(kind) for kind in (*MAP_KINDS, "uid")):
+    if store.is_begun() or not any(store.versions(kind) for kind in (*MAP_KINDS, "uid")):
+        store.set_begun(True)
         for kind in (*MAP_KINDS, "uid"):
             store.create(kind, 1)
+        store.set_begun(False)
     return _read_keys(store)
 
 

@@ -13,6 +13,8 @@ from dicom_node.storage.files import sync_folder
 
 KEY_BYTES = 32
 KEYRING_SCHEME = "keyring:"
+BEGUN = "first-version"
+"""File or entry that is there while the first keys are made: a kill in between must not look like a lost key."""
 _FILE = re.compile(r"(column|index|uid)-([1-9][0-9]{0,8})\.key", re.ASCII)
 
 
@@ -27,6 +29,12 @@ class KeyStore(Protocol):
 
     def create(self, kind: str, version: int) -> None:
         """Make a random key and keep it durably; one that is there stays."""
+
+    def set_begun(self, begun: bool) -> None:
+        """Note durably that the first keys are being made, or that all of them are there."""
+
+    def is_begun(self) -> bool:
+        """Tell whether a process that made the first keys ended before it had made them all."""
 
 
 def open_store(place: Path) -> KeyStore:
@@ -81,6 +89,18 @@ class FolderStore:
             temporary.unlink()
         sync_folder(self._folder)
 
+    def set_begun(self, begun: bool) -> None:
+        """Note durably that the first keys are being made, or that all of them are there."""
+        if begun:
+            (self._folder / BEGUN).touch(mode=0o600)
+        else:
+            (self._folder / BEGUN).unlink(missing_ok=True)
+        sync_folder(self._folder)
+
+    def is_begun(self) -> bool:
+        """Tell whether a process that made the first keys ended before it had made them all."""
+        return (self._folder / BEGUN).exists()
+
     def _path(self, kind: str, version: int) -> Path:
         return self._folder / f"{kind}-{version}.key"
 
@@ -126,6 +146,14 @@ class KeyringStore:
         if self._entry(kind, version) is None:
             self._keyring.set_password(self._service, f"{kind}-{version}", secrets.token_hex(KEY_BYTES))
         self._keyring.set_password(self._service, f"{kind}-newest", str(version))
+
+    def set_begun(self, begun: bool) -> None:
+        """Note that the first keys are being made, or that all of them are there."""
+        self._keyring.set_password(self._service, BEGUN, "begun" if begun else "made")
+
+    def is_begun(self) -> bool:
+        """Tell whether a process that made the first keys ended before it had made them all."""
+        return bool(self._keyring.get_password(self._service, BEGUN) == "begun")
 
     def _entry(self, kind: str, version: int) -> str | None:
         entry: str | None = self._keyring.get_password(self._service, f"{kind}-{version}")
