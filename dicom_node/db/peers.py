@@ -1,5 +1,7 @@
 """Queries on peers."""
 
+from collections.abc import Mapping
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -31,6 +33,11 @@ def senders(session: Session) -> list[Peer]:
     return [peer for peer in all_peers(session) if peer.may_send]
 
 
+def callers(session: Session) -> list[Peer]:
+    """Peers that may call: those that may send, and those whose reports of storage commitment are awaited."""
+    return [peer for peer in all_peers(session) if peer.may_send or peer.wants_commitment]
+
+
 def peer_by_title(session: Session, ae_title: str) -> Peer | None:
     """Return the peer with an AE title, if there is one."""
     return session.scalar(select(Peer).where(Peer.ae_title == ae_title, ~Peer.is_removed))
@@ -57,16 +64,25 @@ def add_peer(session: Session, peer: Peer) -> Peer:
     return peer
 
 
-def set_profile(session: Session, name: str, **profile: str) -> Peer:
-    """Set what a peer gets (``objects``) and in which form (``sr_class``); what is not named stays.
+def change_peer(session: Session, name: str, columns: Mapping[str, object]) -> Peer:
+    """Set columns of a peer; what is not named stays.
 
     Raises
     ------
     NotFound
         When there is no such peer.
+    ConfigurationError
+        When the AE title is another peer's.
     """
     peer = find_peer(session, name)
-    for column, value in profile.items():
+    title = columns.get("ae_title", peer.ae_title)
+    taken = session.scalar(select(Peer).where(Peer.ae_title == title, Peer.id != peer.id))
+    if taken is not None and not taken.is_removed:
+        raise ConfigurationError(f"Peer {taken.name} has AE title {title} already; AE titles are unique.")
+    if taken is not None:
+        taken.ae_title = f"-{taken.id}"
+        session.flush()
+    for column, value in columns.items():
         setattr(peer, column, value)
     session.flush()
     return peer
@@ -81,6 +97,21 @@ def remove_peer(session: Session, name: str) -> None:
         When there is no such peer.
     """
     find_peer(session, name).is_removed = True
+
+
+def restore_peer(session: Session, name: str) -> Peer:
+    """Take back that a peer was removed.
+
+    Raises
+    ------
+    NotFound
+        When no removed peer has this name; one that a new peer took the place of cannot come back.
+    """
+    peer = session.scalar(select(Peer).where(Peer.name == name, Peer.is_removed))
+    if peer is None or peer.ae_title.startswith("-"):
+        raise NotFound(f"No removed peer is named {name}; add it again.")
+    peer.is_removed = False
+    return peer
 
 
 def destinations(session: Session, sent_by: set[str]) -> list[Peer]:

@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +14,17 @@ from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.sop_class import Verification
+from pynetdicom.sop_class import (
+    StorageCommitmentPushModel,
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
+    Verification,
+)
 
 from dicom_node.errors import DeliveryRefused, NothingAccepted, PeerUnavailable
 from dicom_node.net.contexts import UNCOMPRESSED, sender_contexts
-from dicom_node.net.statuses import CLASS_NOT_SUPPORTED, describe, is_accepted, is_temporary
+from dicom_node.net.outcomes import Outcome, in_words, outcome_of
 
 MAX_CONTEXTS = 128
 """Presentation contexts of one association (PS3.8 9.3.2.2: odd ids 1 to 255)."""
@@ -34,28 +41,64 @@ class Address:
     tls: ssl.SSLContext | None = None
 
 
-def echo(address: Address) -> None:
-    """Verify a peer with C-ECHO.
+SERVICES = {
+    StudyRootQueryRetrieveInformationModelFind: "C-FIND",
+    StudyRootQueryRetrieveInformationModelGet: "C-GET",
+    StudyRootQueryRetrieveInformationModelMove: "C-MOVE",
+    StorageCommitmentPushModel: "storage commitment",
+}
+"""What a peer is asked for beside C-ECHO."""
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """A peer's answer: how long it took, and what it offers beside, in words."""
+
+    seconds: float
+    services: tuple[str, ...]
+
+
+def echo(address: Address) -> Echo:
+    """Verify a peer with C-ECHO, and find out which other services it accepts.
+
+    Returns
+    -------
+    Echo
+        The time of the C-ECHO alone, without that of the association.
 
     Raises
     ------
     PeerUnavailable
         When the peer does not answer 0x0000.
     """
-    with associate(address, [build_context(Verification)]) as assoc:
-        status = assoc.send_c_echo()
+    contexts = [build_context(Verification), *(build_context(uid, list(UNCOMPRESSED)) for uid in SERVICES)]
+    with associate(address, contexts) as assoc:
+        began = time.monotonic()
+        try:
+            status = assoc.send_c_echo()
+        except (ValueError, RuntimeError):
+            raise PeerUnavailable(f"{address.ae_title} accepts no C-ECHO.") from None
+        seconds = time.monotonic() - began
         if "Status" not in status or status.Status != 0:
             raise PeerUnavailable(f"{address.ae_title} did not answer C-ECHO with success.")
+        accepted = {context.abstract_syntax for context in assoc.accepted_contexts}
+    return Echo(seconds, tuple(words for uid, words in SERVICES.items() if uid in accepted))
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a peer did not take an object for good; ``is_of_class``: it takes no object of that SOP class."""
+    """Why a peer did not take an object; ``status`` is None where it was not even offered."""
 
     path: Path
     sop_class_uid: str
     sentence: str
-    is_of_class: bool
+    outcome: Outcome
+    status: int | None = None
+
+    @property
+    def is_of_class(self) -> bool:
+        """Whether the peer takes no object of that SOP class."""
+        return self.outcome == "class_refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +181,12 @@ def _offer_one(
     if "Status" not in answer:
         raise PeerUnavailable(f"{address.ae_title} gave no answer to a C-STORE.")
     status = int(answer.Status)
-    if is_temporary(status):
-        raise PeerUnavailable(f"{address.ae_title} answered {describe(status)}.")
-    if not is_accepted(status):
-        sentence = f"{address.ae_title} answered {describe(status)} for SOP class {kind[0]}."
-        return Refusal(path, kind[0], sentence, is_of_class=status == CLASS_NOT_SUPPORTED)
+    outcome = outcome_of(status)
+    if outcome == "later":
+        raise PeerUnavailable(f"{address.ae_title} answered {in_words(status)}.")
+    if outcome != "accepted":
+        sentence = f"{address.ae_title} answered {in_words(status)} for SOP class {kind[0]}."
+        return Refusal(path, kind[0], sentence, outcome, status)
     on_sent(path, status)
     return None
 
@@ -152,14 +196,17 @@ def _no_context(address: Address, path: Path, kind: tuple[str, str]) -> Refusal:
     sentence = (
         f"{address.ae_title} accepts no presentation context for SOP class {kind[0]} in transfer syntax {offered}."
     )
-    return Refusal(path, kind[0], sentence, is_of_class=True)
+    return Refusal(path, kind[0], sentence, "class_refused")
 
 
 @contextmanager
 def associate(
-    address: Address, contexts: list[PresentationContext], ext_neg: Sequence[SCP_SCU_RoleSelectionNegotiation] = ()
+    address: Address,
+    contexts: list[PresentationContext],
+    ext_neg: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
+    handlers: Sequence[tuple[evt.InterventionEvent, Callable[[evt.Event], object]]] = (),
 ) -> Iterator[Association]:
-    """Open an association and release it at the end.
+    """Open an association and release it at the end; ``handlers`` answer what the peer asks of us on it.
 
     Raises
     ------
@@ -180,14 +227,14 @@ def associate(
             max_pdu=0,
             ext_neg=list(ext_neg),
             tls_args=None if address.tls is None else (address.tls, address.host),
-            evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)],
+            evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay), *handlers],
         )
     except OSError:
         raise PeerUnavailable(f"The host {address.host} of {address.ae_title} is not known to this machine.") from None
     if not assoc.is_established and assoc.rejected_contexts and not assoc.accepted_contexts:
         raise NothingAccepted(f"{address.ae_title} takes nothing of what it was offered.")
     if not assoc.is_established:
-        verdict = "rejected the association" if assoc.is_rejected else "does not answer"
+        verdict = "rejected the association" if _is_rejected(assoc) else "does not answer"
         place = f"{address.ae_title} at {address.host}:{address.port}"
         raise PeerUnavailable(f"{place} {verdict}; check AE titles, host and port on both sides.")
     try:
@@ -195,6 +242,15 @@ def associate(
     finally:
         if assoc.is_established:
             assoc.release()
+
+
+def _is_rejected(assoc: Association) -> bool:
+    """Tell whether the peer rejected an association.
+
+    An answer that is quicker than pynetdicom's own look at the connection stays unread in its queue, and the
+    association counts as aborted there.
+    """
+    return assoc.is_rejected or getattr(assoc.dul.peek_next_pdu(), "result", None) in (1, 2)
 
 
 def _no_delay(event: evt.Event) -> None:

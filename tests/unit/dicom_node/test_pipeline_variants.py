@@ -13,7 +13,7 @@ from result_factory import make_report, make_source
 from sqlalchemy.exc import IntegrityError
 
 from dicom_node import clock
-from dicom_node.db.deliveries import delivered_reports, open_deliveries, receipted_uids, replace_results
+from dicom_node.db.deliveries import begin_again, delivered_reports, open_deliveries, receipted_uids, replace_results
 from dicom_node.db.instances import is_own_result
 from dicom_node.db.models import RESULT_KINDS, SR_CLASSES, SR_KINDS, Delivery, Peer, Result, StudyVersion
 from dicom_node.db.session import Databases, transaction
@@ -152,8 +152,11 @@ def deliver(
             session.add(peer)
             session.flush()
             open_deliveries(session, JOB, attempt, [peer], clock.now())
-            delivery_id = session.query(Delivery).filter_by(peer_id=peer.id).one().id
-        outcome = outbox.deliver(delivery_id, attempt)
+            row = session.query(Delivery).filter_by(peer_id=peer.id).one()
+            if row.next_try_at is None:
+                begin_again(row, clock.now())
+            delivery_id, number = row.id, row.number
+        outcome = outbox.deliver(delivery_id, number)
         with transaction(databases.hospital) as session:
             return outcome, session.get_one(Delivery, delivery_id)
 
@@ -164,7 +167,7 @@ def test_a_peer_that_takes_everything_gets_it_over_one_association_and_no_varian
     deliver: Callable[..., tuple[str, Delivery]], built: list[Dataset], judged: list[Path]
 ) -> None:
     with archive_of(*OTHERS, *CLASS.values()) as archive:
-        assert deliver(archive)[0] == "sent"
+        assert deliver(archive)[0] == "SENT"
         assert archive.classes == [str(one.SOPClassUID) for one in built]
         assert {syntax for _, syntax in archive.kept} == {EXPLICIT}
         assert archive.associations == 1
@@ -178,7 +181,7 @@ def test_a_peer_that_refuses_the_newer_classes_gets_the_first_older_one_once(
     older = list(CLASS)[list(CLASS).index(key) :]
     with archive_of(*OTHERS, *(CLASS[one] for one in older)) as archive:
         outcome, delivery = deliver(archive)
-        assert (outcome, delivery.state, delivery.sentence) == ("sent", "SENT", "")
+        assert (outcome, delivery.state, delivery.sentence) == ("SENT", "SENT", "")
         assert sorted(archive.classes) == sorted([*WITHOUT_REPORT, CLASS[key]])
         (report,) = archive.reports
         with transaction(databases.hospital) as session:
@@ -186,7 +189,7 @@ def test_a_peer_that_refuses_the_newer_classes_gets_the_first_older_one_once(
             assert len(receipted_uids(session, delivery.id)) == 5
             assert is_own_result(session, str(report.SOPInstanceUID)), "it is known when the PACS sends it back"
         archive.port = 1
-        assert deliver(archive)[0] == "sent", "nothing is left to send, so nobody is called"
+        assert deliver(archive)[0] == "SENT", "nothing is left to send, so nobody is called"
     assert len(judged) == 1, "the gate saw it before it was sent"
 
 
@@ -194,8 +197,8 @@ def test_a_rerun_with_the_same_result_sends_no_report_again(
     deliver: Callable[..., tuple[str, Delivery]],
 ) -> None:
     with archive_of(*OTHERS, CLASS["basic_text"]) as archive:
-        assert deliver(archive, 1)[0] == "sent"
-        assert deliver(archive, 2)[0] == "sent"
+        assert deliver(archive, 1)[0] == "SENT"
+        assert deliver(archive, 2)[0] == "SENT"
         assert len(archive.kept) == 5
 
 
@@ -203,8 +206,8 @@ def test_two_peers_get_the_same_instance_each_in_its_class_and_the_next_report_c
     deliver: Callable[..., tuple[str, Delivery]], databases: Databases
 ) -> None:
     with archive_of(*OTHERS, CLASS["enhanced"]) as one, archive_of(*OTHERS, *CLASS.values()) as other:
-        assert deliver(one, name="one")[0] == deliver(other, name="other")[0] == "sent"
-        assert deliver(one, name="third")[0] == "sent"
+        assert deliver(one, name="one")[0] == deliver(other, name="other")[0] == "SENT"
+        assert deliver(one, name="third")[0] == "SENT"
         assert one.reports[0].SOPInstanceUID == one.reports[1].SOPInstanceUID
         expected = {str(one.reports[0].SOPInstanceUID), str(other.reports[0].SOPInstanceUID)}
     version = StudyVersion(
@@ -221,7 +224,7 @@ def test_a_peer_that_takes_no_report_gets_the_rest_and_the_sentence_names_the_cl
 ) -> None:
     with archive_of(*OTHERS) as archive:
         outcome, delivery = deliver(archive)
-        assert (outcome, delivery.state) == ("failed", "FAILED")
+        assert (outcome, delivery.state) == ("FAILED", "FAILED")
         assert sorted(archive.classes) == WITHOUT_REPORT
     for row in REPORT_CLASSES.values():
         assert row.name in delivery.sentence
@@ -231,7 +234,7 @@ def test_a_peer_that_takes_no_report_gets_the_rest_and_the_sentence_names_the_cl
 def test_a_class_refused_by_its_status_falls_back_too(deliver: Callable[..., tuple[str, Delivery]]) -> None:
     answers = {CLASS["comprehensive_3d"]: 0x0122, CLASS["comprehensive"]: 0x0122}
     with archive_of(*OTHERS, *CLASS.values(), answers=answers) as archive:
-        assert deliver(archive)[0] == "sent"
+        assert deliver(archive)[0] == "SENT"
         assert [str(one.SOPClassUID) for one in archive.reports] == [CLASS["enhanced"]]
 
 
@@ -240,19 +243,19 @@ def test_a_report_refused_for_another_reason_is_not_tried_in_another_class(
 ) -> None:
     with archive_of(*OTHERS, *CLASS.values(), answers={CLASS["comprehensive_3d"]: 0xA900}) as archive:
         outcome, delivery = deliver(archive)
-        assert outcome == "failed"
+        assert outcome == "FAILED"
         assert archive.reports == []
     assert "0xA900" in delivery.sentence
 
 
 def test_a_named_class_is_the_only_one_offered(deliver: Callable[..., tuple[str, Delivery]]) -> None:
     with archive_of(*OTHERS, *CLASS.values()) as archive:
-        assert deliver(archive, sr_class="basic_text")[0] == "sent"
+        assert deliver(archive, sr_class="basic_text")[0] == "SENT"
         assert [str(one.SOPClassUID) for one in archive.reports] == [CLASS["basic_text"]]
         assert archive.associations == 1
     with archive_of(*OTHERS, CLASS["basic_text"]) as archive:
         outcome, delivery = deliver(archive, name="other", sr_class="enhanced")
-        assert outcome == "failed"
+        assert outcome == "FAILED"
         assert archive.reports == []
     assert "Enhanced SR" in delivery.sentence
     assert "Basic Text SR" not in delivery.sentence
@@ -276,7 +279,7 @@ def test_a_peer_gets_the_objects_of_its_profile_only(
     deliver: Callable[..., tuple[str, Delivery]], objects: str, expected: list[str]
 ) -> None:
     with archive_of(*OTHERS, *CLASS.values()) as archive:
-        assert deliver(archive, objects=objects)[0] == "sent"
+        assert deliver(archive, objects=objects)[0] == "SENT"
         assert archive.classes == expected
 
 
@@ -285,7 +288,7 @@ def test_a_note_that_rejects_superseded_results_goes_to_every_peer(
 ) -> None:
     monkeypatch.setitem(KINDS, SC, "kos")
     with archive_of(*OTHERS, *CLASS.values()) as archive:
-        assert deliver(archive, objects="pdf")[0] == "sent"
+        assert deliver(archive, objects="pdf")[0] == "SENT"
         assert archive.classes == [SC, PDF]
 
 
@@ -293,7 +296,7 @@ def test_a_peer_without_explicit_vr_gets_everything_in_implicit_vr_unchanged(
     deliver: Callable[..., tuple[str, Delivery]], built: list[Dataset]
 ) -> None:
     with archive_of(*OTHERS, *CLASS.values(), syntaxes=(IMPLICIT,)) as archive:
-        assert deliver(archive)[0] == "sent"
+        assert deliver(archive)[0] == "SENT"
         assert {syntax for _, syntax in archive.kept} == {IMPLICIT}
     for (found, _), sent in zip(archive.kept, built, strict=True):
         assert found.SOPInstanceUID == sent.SOPInstanceUID
@@ -306,7 +309,7 @@ def test_a_peer_that_prefers_implicit_vr_gets_explicit_vr_where_it_takes_both(
     deliver: Callable[..., tuple[str, Delivery]],
 ) -> None:
     with archive_of(*OTHERS, *CLASS.values(), syntaxes=(IMPLICIT, EXPLICIT)) as archive:
-        assert deliver(archive)[0] == "sent"
+        assert deliver(archive)[0] == "SENT"
         assert {syntax for _, syntax in archive.kept} == {EXPLICIT}
 
 
@@ -315,7 +318,7 @@ def test_a_peer_that_takes_nothing_at_all_fails_at_once_with_a_sentence(
 ) -> None:
     with archive_of("1.2.840.10008.1.1") as archive:
         outcome, delivery = deliver(archive)
-    assert outcome == "failed"
+    assert outcome == "FAILED"
     assert "no presentation context" in delivery.sentence
 
 
@@ -328,7 +331,7 @@ def test_a_variant_that_does_not_pass_the_gate_is_not_sent_and_the_rest_is(
     monkeypatch.setattr(variants, "validate", lambda paths, source: (f"dciodvfy: {paths[0].suffix}: bad",))
     with archive_of(*OTHERS, CLASS["enhanced"]) as archive:
         outcome, delivery = deliver(archive)
-        assert outcome == "failed"
+        assert outcome == "FAILED"
         assert sorted(archive.classes) == WITHOUT_REPORT
     assert "Enhanced SR did not pass the checks" in delivery.sentence
     with transaction(databases.hospital) as session:
@@ -360,7 +363,7 @@ def test_a_report_that_an_older_class_cannot_say_is_refused_with_its_sentence_an
     with archive_of(*OTHERS, CLASS["enhanced"]) as archive:
         for _ in range(2):
             outcome, delivery = deliver(archive)
-            assert outcome == "failed"
+            assert outcome == "FAILED"
             assert "Enhanced SR has no TABLE" in delivery.sentence
         assert sorted(archive.classes) == WITHOUT_REPORT
 
@@ -371,7 +374,7 @@ def test_a_variant_whose_file_was_lost_is_made_again(
     with archive_of(CLASS["enhanced"]) as archive:
         deliver(archive, objects="sr")
         next((settings.hospital_dir / "results" / JOB / "1").glob("*sr_enhanced.dcm")).unlink()
-        assert deliver(archive, name="other", objects="sr")[0] == "sent"
+        assert deliver(archive, name="other", objects="sr")[0] == "SENT"
         assert len({str(one.SOPInstanceUID) for one in archive.reports}) == 1
 
 
