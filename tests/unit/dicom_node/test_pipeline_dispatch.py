@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 from pydicom import Dataset
@@ -10,8 +11,9 @@ from sqlalchemy import select
 
 from dicom_node import clock
 from dicom_node.db.models import SEGMENTATION_CLASS, Instance, Job, Result, StudyVersion
+from dicom_node.db.routing_tables import StudyRoute
 from dicom_node.db.session import Databases, transaction
-from dicom_node.pipeline.dispatch import FULL_PASS_EVERY, LOOK_BACK, Dispatcher, dispatch
+from dicom_node.pipeline.dispatch import FULL_PASS_EVERY, LOOK_BACK, Dispatcher
 from dicom_node.settings import Settings
 from dicom_node.storage.intake import Arrival, Intake
 
@@ -24,13 +26,11 @@ class Engine:
 
     def __init__(self) -> None:
         self.submitted: list[tuple[str, int]] = []
-        self.broken: set[str] = set()
+        self.priorities: list[str] = []
 
-    def submit(self, job_id: str, attempt: int) -> None:
+    def submit(self, job_id: str, attempt: int, priority: str) -> None:
         self.submitted.append((job_id, attempt))
-
-    def has_ended(self, job_id: str, attempt: int) -> bool:
-        return job_id in self.broken
+        self.priorities.append(priority)
 
 
 @pytest.fixture
@@ -41,6 +41,12 @@ def intake(settings: Settings, databases: Databases) -> Intake:
 @pytest.fixture
 def engine() -> Engine:
     return Engine()
+
+
+def dispatch(databases: Databases, engine: Engine, now: datetime, quiet_s: float) -> int:
+    """Make one pass over everything, as the first one after a start."""
+    folder = Path(str(databases.hospital.url.database)).parents[1]
+    return Dispatcher(databases, engine, Settings(data_dir=folder, quiet_s=quiet_s))(now)
 
 
 def jobs(databases: Databases) -> list[Job]:
@@ -122,7 +128,7 @@ def test_a_job_whose_submission_a_crash_left_out_is_submitted(
     intake.keep(make_arrival(), NOW)
 
     class Crashing(Engine):
-        def submit(self, job_id: str, attempt: int) -> None:
+        def submit(self, job_id: str, attempt: int, priority: str) -> None:
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -142,12 +148,15 @@ def test_a_report_that_another_system_adds_starts_no_new_analysis(
     assert dispatch(databases, engine, LATER, 1) == 0
 
 
-def test_a_study_without_ct_gets_a_job_that_will_say_so(
+def test_a_study_without_ct_is_kept_and_says_that_no_rule_takes_it(
     intake: Intake, make_arrival: Callable[..., Arrival], databases: Databases, engine: Engine
 ) -> None:
     intake.keep(make_arrival(SOPClassUID="1.2.840.10008.5.1.4.1.1.88.34"), NOW)
-    assert dispatch(databases, engine, LATER, 1) == 1
-    assert dispatch(databases, engine, LATER, 1) == 0
+    assert [dispatch(databases, engine, LATER, 1) for _ in range(2)] == [0, 0]
+    with transaction(databases.hospital) as session:
+        (route,) = session.scalars(select(StudyRoute))
+    assert route.state == "no_rule"
+    assert "images are kept" in route.sentence
 
 
 def test_a_job_that_has_not_begun_is_discarded_for_the_newer_version(
@@ -157,19 +166,6 @@ def test_a_job_that_has_not_begun_is_discarded_for_the_newer_version(
         intake.keep(make_arrival(StudyInstanceUID="1.2.3"), NOW)
         dispatch(databases, engine, LATER, 1)
     assert sorted(job.state for job in jobs(databases)) == ["discarded", "pending"]
-
-
-def test_a_job_whose_workflow_broke_off_is_failed_with_a_sentence(
-    intake: Intake, make_arrival: Callable[..., Arrival], databases: Databases, engine: Engine
-) -> None:
-    intake.keep(make_arrival(), NOW)
-    dispatch(databases, engine, LATER, 1)
-    engine.broken = {jobs(databases)[0].id}
-    dispatch(databases, engine, LATER + timedelta(seconds=30), 1)
-    assert jobs(databases)[0].state == "pending", "a job that changed lately is left alone"
-    dispatch(databases, engine, LATER + timedelta(seconds=90), 1)
-    assert jobs(databases)[0].state == "failed"
-    assert "run it again" in jobs(databases)[0].sentence
 
 
 def test_passes_that_look_at_young_studies_only_miss_none(
