@@ -1,12 +1,13 @@
-"""Queries on jobs."""
+"""Queries on jobs: lists of them, one of them, and what dispatching changes."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from dicom_node.db.models import Job
-from dicom_node.errors import ConfigurationError, NotFound
+from dicom_node.db.node_tables import JobEvent
 
 
 def get_job(session: Session, job_id: str) -> Job | None:
@@ -14,9 +15,24 @@ def get_job(session: Session, job_id: str) -> Job | None:
     return session.get(Job, job_id)
 
 
-def recent_jobs(session: Session, limit: int = 200) -> list[Job]:
-    """Return the newest jobs first."""
-    return list(session.scalars(select(Job).order_by(Job.created_at.desc()).limit(limit)))
+def recent_jobs(session: Session, limit: int = 200, offset: int = 0, states: Sequence[str] = ()) -> list[Job]:
+    """Return the newest jobs first, of some states alone where they are named."""
+    wanted = select(Job).order_by(Job.created_at.desc(), Job.id).limit(limit).offset(offset)
+    return list(session.scalars(wanted.where(Job.state.in_(states)) if states else wanted))
+
+
+def count_by_state(session: Session) -> dict[str, int]:
+    """Count the jobs of every state there is."""
+    rows = session.execute(select(Job.state, func.count()).group_by(Job.state))
+    return {row[0]: row[1] for row in rows}
+
+
+def events_of(session: Session, job_ids: Sequence[str]) -> dict[str, list[JobEvent]]:
+    """Return what happened to each of these jobs, oldest first."""
+    found: dict[str, list[JobEvent]] = {}
+    for event in session.scalars(select(JobEvent).where(JobEvent.job_id.in_(job_ids)).order_by(JobEvent.id)):
+        found.setdefault(event.job_id, []).append(event)
+    return found
 
 
 def done_jobs_of(session: Session, pseudonym: str) -> list[Job]:
@@ -30,19 +46,13 @@ def submitted_jobs(session: Session) -> list[Job]:
     return list(session.scalars(select(Job).where(Job.state == "submitted").order_by(Job.created_at)))
 
 
-def silent_jobs(session: Session, since: datetime) -> list[Job]:
-    """Jobs that should be going on but have not changed since a time."""
-    wanted = select(Job).where(Job.state.in_(("pending", "processing")), Job.updated_at < since)
-    return list(session.scalars(wanted))
-
-
 def discard_waiting(session: Session, job_ids: list[str], now: datetime) -> None:
-    """Discard jobs that have not begun: a newer version of their study has come."""
-    sentence = "More images of the study arrived before this job began; the job of the newer version replaces it."
+    """Discard jobs none of whose steps runs: a newer version of their study has come."""
+    sentence = "More images of the study arrived while this job waited; the job of the newer version replaces it."
     session.execute(
         update(Job)
         .where(Job.id.in_(job_ids), Job.state.in_(("submitted", "pending")))
-        .values(state="discarded", stage="discarded", sentence=sentence, updated_at=now)
+        .values(state="discarded", stage="discarded", sentence=sentence, updated_at=now, queue="", token=None)
     )
 
 
@@ -53,31 +63,3 @@ def mark_pending(session: Session, job_id: str, attempt: int, now: datetime) -> 
         .where(Job.id == job_id, Job.attempts == attempt, Job.state == "submitted")
         .values(state="pending", stage="waiting for a free worker", updated_at=now)
     )
-
-
-def resubmit(session: Session, job_id: str, now: datetime) -> Job:
-    """Put a job that has ended, or never began, back to the start as a new attempt.
-
-    Raises
-    ------
-    NotFound
-        When there is no such job.
-    ConfigurationError
-        When it is running.
-    """
-    job = session.get(Job, job_id)
-    if job is None:
-        raise NotFound(f"There is no job {job_id}.")
-    if job.state not in ("done", "failed", "discarded"):
-        raise ConfigurationError(f"Job {job_id} is {job.state}; only a job that has ended can be run again.")
-    job.attempts += 1
-    job.state, job.stage, job.progress, job.sentence, job.updated_at = "submitted", "submitted", 0.0, "", now
-    return job
-
-
-def update_job(session: Session, job_id: str, now: datetime, **values: object) -> None:
-    """Set columns of a job and its time of change."""
-    job = session.get_one(Job, job_id)
-    for name, value in values.items():
-        setattr(job, name, value)
-    job.updated_at = now

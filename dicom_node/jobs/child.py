@@ -1,8 +1,8 @@
-"""Heavy steps in child processes, with a time limit and a memory limit.
+"""Heavy steps in child processes, with a time limit, a memory limit, and an end when nobody wants them any more.
 
 The parent writes one JSON line (the task) to the child's standard input and keeps it open: when the parent dies
-the pipe closes and the child ends itself, so that no orphan works on. The child answers in JSON lines on standard
-output: progress, then an error or its result.
+the pipe closes and the child ends itself and its own children, so that no orphan works on. The child answers in JSON
+lines on standard output: progress, then an error or its result.
 """
 
 import json
@@ -12,15 +12,18 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
-from dicom_node.errors import JobFailed, JobRejected, NodeError, Unavailable
+from dicom_node.errors import JobFailed, JobRejected, NodeError, StepCrashed, Unavailable
 from dicom_node.jobs.failure import describe_failure
+from dicom_node.jobs.family import MARK, end_family
+from dicom_node.jobs.watch import Limits, Watch
+from dicom_node.storage.files import new_id
 
 Progress = Callable[[float, str], None]
 ERRORS: dict[str, type[NodeError]] = {kind.__name__: kind for kind in (JobFailed, JobRejected, Unavailable)}
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run_child(
@@ -30,50 +33,84 @@ def run_child(
     time_limit_s: float,
     memory_limit_bytes: int,
     progress: Progress,
+    is_wanted: Callable[[], bool] = lambda: True,
 ) -> dict[str, Any]:
     """Run ``python -m module`` on a task and return its result.
+
+    Parameters
+    ----------
+    module
+        What to run; it calls ``serve_child``.
+    task
+        JSON.
+    time_limit_s, memory_limit_bytes
+        Limits of the child and its own children: address space of each, resident memory of all together.
+    progress
+        Told the finished fraction and what is being done.
+    is_wanted
+        Asked twice a second; when it says no the child is ended.
 
     Raises
     ------
     JobRejected, Unavailable
         As the child raised them.
+    ClaimLost
+        When it was not wanted any more.
+    StepCrashed
+        When a signal that is not ours ended the child.
     JobFailed
-        When the child fails, crashes, passes the time limit or runs out of memory. A child that is interrupted by
-        a signal to the whole node is ``Unavailable``: the step is repeated.
+        When the child fails, ends without an answer, passes the time limit or runs out of memory. A child that is
+        interrupted by a signal to the whole node is ``Unavailable``: the step is repeated.
     """
+    mark = new_id()
     with subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", module],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, MARK: mark},
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        timer = threading.Timer(time_limit_s, process.kill)
-        timer.start()
-        started = time.monotonic()
-        try:
-            process.stdin.write(json.dumps({"memory_limit_bytes": memory_limit_bytes, **task}) + "\n")
-            process.stdin.flush()
-            answer = _listen(process.stdout, progress)
-        except BrokenPipeError:
-            answer = {}
-        finally:
-            timer.cancel()
-            process.kill()
+        with Watch(process.pid, mark, Limits(time_limit_s, memory_limit_bytes), is_wanted) as watch:
+            try:
+                process.stdin.write(json.dumps({"memory_limit_bytes": memory_limit_bytes, **task}) + "\n")
+                process.stdin.flush()
+                answer = _listen(process.stdout, progress)
+            except BrokenPipeError:
+                answer = {}
+            finally:
+                end_family(process.pid, mark)
     if "result" in answer:
         result: dict[str, Any] = answer["result"]
         return result
+    if watch.verdict is not None:
+        raise watch.verdict
     if "error" in answer:
         raise ERRORS.get(answer["error"], JobFailed)(answer["sentence"])
-    if process.returncode in (-signal.SIGINT, -signal.SIGTERM):
-        raise Unavailable("The step was interrupted from outside.")
-    if time.monotonic() - started >= time_limit_s:
-        raise JobFailed(f"The step passed its time limit of {time_limit_s:.0f} s.")
-    raise JobFailed(f"The step's process ended without an answer (exit code {process.returncode}).")
+    raise _ended_silently(process.returncode)
+
+
+def _ended_silently(code: int) -> NodeError:
+    """Say why a child that nobody stopped gave no answer."""
+    if -code in STOPS:
+        return Unavailable("The step was interrupted from outside.")
+    if code < 0:
+        return StepCrashed(
+            f"The step's process ended without an answer ({signal.Signals(-code).name}): it crashed, or the system "
+            f"ended it, as it does when memory is short."
+        )
+    return JobFailed(f"The step's process ended without an answer (exit code {code}).")
 
 
 def _listen(lines: Any, progress: Progress) -> dict[str, Any]:
-    """Read answers until the final one."""
+    """Read answers until the final one. Noise of a library that writes to the channel is passed over."""
     for line in lines:
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer: dict[str, Any] = json.loads(line)
+        except ValueError:
+            continue
         if "progress" not in answer:
             return answer
         progress(answer["progress"], answer["stage"])
@@ -82,7 +119,7 @@ def _listen(lines: Any, progress: Progress) -> dict[str, Any]:
 
 def serve_child(work: Callable[[dict[str, Any], Progress], dict[str, Any]]) -> None:
     """Be the child: read the task, do the work, answer. Called by the module ``run_child`` names."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPS:
         signal.signal(number, signal.SIG_IGN)  # a stop of the node is no verdict on the job; the pipe ends this process
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -112,4 +149,5 @@ def _limit_memory(limit_bytes: int) -> None:
 
 def _end_with_parent() -> None:
     sys.stdin.read()
+    end_family(os.getpid(), os.environ.get(MARK, ""))
     os._exit(1)

@@ -1,34 +1,43 @@
 """The steps of a job as the engine calls them: each reads its state from the databases and can be repeated.
 
 This is the shell around the pure flow: ``deidentify`` -> ``analyse`` (child process) -> ``package`` (child process)
--> one delivery per peer.
+-> ``deliver``, which opens one delivery per peer. A step makes what it makes under a name of its own and gives it its
+place while it holds the job: an execution that was declared dead and wakes up changes nothing.
 """
 
+import json
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from deid_rules.profile import Profile
 from deid_rules.uids import UidMapper
 from dicom_node import clock
-from dicom_node.db.deliveries import delivered_reports, open_deliveries, replace_results, results_of
+from dicom_node.audit.transfers import tell_of_job
+from dicom_node.db.deliveries import delivered_reports, open_deliveries, replace_results
 from dicom_node.db.instances import study_instances
-from dicom_node.db.jobs import get_job, update_job
+from dicom_node.db.job_queue import Claim, holding, is_held_by, limit_silence, write_held
+from dicom_node.db.jobs import get_job
 from dicom_node.db.models import Instance, Job, Result
-from dicom_node.db.peers import destinations
+from dicom_node.db.results import carry_over
+from dicom_node.db.routing import chosen_destinations
 from dicom_node.db.session import Databases, transaction
 from dicom_node.db.studies import version_of_job
-from dicom_node.errors import JobDiscarded, JobFailed
+from dicom_node.errors import ClaimLost, InputGone, JobFailed, JobHeld
 from dicom_node.identity.causes import Quarantined
 from dicom_node.identity.keys import Keys
 from dicom_node.identity.map import IdentityMap
 from dicom_node.jobs.child import run_child
 from dicom_node.jobs.engine import Steps
+from dicom_node.jobs.execution import Step
 from dicom_node.logs import log
 from dicom_node.pipeline.calibration import calibration_of, load_records, save_choice
 from dicom_node.pipeline.corrections import read_correction, save_correction
@@ -41,7 +50,9 @@ from dicom_node.pipeline.deidentification import (
 )
 from dicom_node.pipeline.delivery import Outbox
 from dicom_node.pipeline.prior import prior_report
+from dicom_node.pipeline.requests_handover import hand_over_request
 from dicom_node.settings import Settings
+from dicom_node.storage.files import sync_folder
 
 LOG = log(__name__)
 CHILD = "dicom_node.pipeline.child"
@@ -63,52 +74,59 @@ class JobSteps:
         """Return the steps in order, for the engine."""
         outbox = Outbox(self.databases, self.settings)
         return Steps(
-            run=(("deidentify", self.deidentify), ("analyse", self.analyse), ("package", self.package)),
-            fail=self.fail,
-            finish=self.finish,
+            run=(
+                Step("deidentify", self.deidentify),
+                Step("analyse", self.analyse, can_use_gpu=True),
+                Step("package", self.package),
+                Step("deliver", self.deliver),
+            ),
             deliver=outbox.deliver,
-            give_up=outbox.give_up,
+            put_off=outbox.put_off,
         )
 
-    def deidentify(self, job_id: str) -> None:
+    def deidentify(self, claim: Claim) -> str:
         """Choose the series and hand its clean instances to the research side."""
-        if self._job(job_id).state == "discarded":
-            raise JobDiscarded("A newer version of the study replaces this job.")
-        self._update(job_id, state="processing", stage="de-identification", progress=0.0, sentence="")
-        instances = self._instances(job_id)
-        try:
-            self._deidentify(job_id, instances)
-        except Quarantined as cause:
-            shutil.rmtree(self._research(job_id), ignore_errors=True)
-            with transaction(self.databases.hospital) as session:
-                quarantine_study(session, job_id, instances[0], cause, clock.now())
-            raise
+        self._update(claim, stage="de-identification", progress=0.0, sentence="")
+        instances = self._instances(claim.job_id)
+        with self._draft(self._research(claim.job_id), claim) as draft:
+            try:
+                pseudonym = self._deidentify(claim.job_id, instances, draft)
+            except Quarantined as cause:
+                with self._holding(claim) as hospital:
+                    shutil.rmtree(self._research(claim.job_id), ignore_errors=True)
+                    quarantine_study(hospital, claim.job_id, instances[0], cause, clock.now())
+                raise
+            with holding(self.databases.research, claim, clock.now()) as session:
+                write_held(session, claim, clock.now(), pseudonym=pseudonym, progress=0.05)
+                _put(draft, self._research(claim.job_id))
+        return ""
 
-    def _deidentify(self, job_id: str, instances: list[Instance]) -> None:
+    def _deidentify(self, job_id: str, instances: list[Instance], folder: Path) -> str:
         headers = read_headers([self.settings.hospital_dir / row.path for row in instances])
+        tell_of_job(self.databases, self.settings, job_id, "R")
         person = single_person(headers)
         chosen = select_series(headers)
         study = str(headers[0][1].get("StudyInstanceUID", ""))
         subject = self.identities.subject(person, clock.now(), study)
-        folder = self._research(job_id)
-        shutil.rmtree(folder, ignore_errors=True)
         uids = UidMapper(self.keys.uid, self.settings.project)
         clean = clean_series(chosen, folder / "clean", subject, self.profile, uids)
         self.identities.record_uids(subject.pseudonym, clean.uid_pairs)
-        self._hand_over_correction(job_id, [header for path, header in headers if path in set(chosen)])
+        self._hand_over_correction(job_id, folder, [header for path, header in headers if path in set(chosen)])
         header = next(header for path, header in headers if path == chosen[0])
         save_choice(
             calibration_of(header, load_records(self.settings.calibration_file), clock.now().date()),
             folder / "calibration.json",
         )
-        self._update(job_id, pseudonym=subject.pseudonym, progress=0.05)
+        with transaction(self.databases.hospital) as session:
+            hand_over_request(session, header, folder, self.profile.age_cap_years, clock.now())
         LOG.info("series_deidentified", job_id=job_id, instance_count=clean.instance_count)
+        return subject.pseudonym
 
-    def _hand_over_correction(self, job_id: str, headers: list[Dataset]) -> None:
+    def _hand_over_correction(self, job_id: str, folder: Path, headers: list[Dataset]) -> None:
         """Give the research side the segmentation a person corrected, where this version has one."""
         path = self._correction(job_id)
         if path is not None:
-            save_correction(read_correction(path, headers), self._research(job_id))
+            save_correction(read_correction(path, headers), folder)
             LOG.info("correction_handed_over", job_id=job_id)
 
     def _correction(self, job_id: str) -> Path | None:
@@ -117,81 +135,129 @@ class JobSteps:
             number = version_of_job(session, job_id).correction_id
             return None if number is None else self.settings.hospital_dir / session.get_one(Instance, number).path
 
-    def analyse(self, job_id: str) -> None:
-        """Analyse the clean series in a child process."""
-        job = self._job(job_id)
-        self._child(
-            job_id,
-            {
-                "action": "analyse",
-                "folder": str(self._research(job_id)),
-                "job_reference": job_id,
-                "created": job.created_at.isoformat(),
-                "serial_number": self.settings.ae_title,
-                "element_mm": self.settings.element_mm,
-                "with_interval": self.settings.strength_interval,
-            },
-            span=(0.05, 0.9),
-        )
-
-    def package(self, job_id: str) -> None:
-        """Build the result objects under the original headers, in a child process."""
-        self._update(job_id, stage="result objects", progress=0.9)
-        job = self._job(job_id)
-        attempt = job.attempts
-        output = f"results/{job_id}/{attempt}"
-        prior = prior_report(self.databases, self.settings, job_id, job.pseudonym)
-        correction = self._correction(job_id)
-        answer = self._child(
-            job_id,
-            {
-                "action": "package",
-                "sources": [str(path) for path in self._sources(job_id)],
-                "report": str(self._research(job_id) / "report"),
-                "previous": [str(path) for path in self._previous(job_id, attempt)],
-                "correction": str(correction) if correction is not None else "",
-                "reject_superseded": self.settings.reject_superseded,
-                "prior": str(prior.folder) if prior is not None else "",
-                "prior_date": prior.study_date.isoformat() if prior is not None else "",
-                "output": str(self.settings.hospital_dir / output),
-            },
-            span=(0.9, 1.0),
-        )
-        results = [
-            Result(
-                sop_instance_uid=one["sop_instance_uid"],
-                sop_class_uid=one["sop_class_uid"],
-                job_id=job_id,
-                attempt=attempt,
-                kind=one["kind"],
-                path=f"{output}/{one['file']}",
-            )
-            for one in answer["objects"]
-        ]
-        with transaction(self.databases.hospital) as session:
-            replace_results(session, job_id, attempt, results)
-
-    def finish(self, job_id: str) -> list[int]:
-        """Mark the job as done and return its deliveries."""
-        attempt = self._job(job_id).attempts
+    def _routing(self, job_id: str) -> dict[str, str]:
+        """Return what the study's rule asks of the analysis, and what the study lacked when it was taken."""
         with transaction(self.databases.hospital) as session:
             version = version_of_job(session, job_id)
-            senders = {row.calling_aet for row in study_instances(session, version.study_instance_uid)}
-            count = len(results_of(session, job_id, attempt))
-            ids = open_deliveries(session, job_id, attempt, destinations(session, senders), clock.now())
-        sentence = "" if ids else "The results were sent nowhere: no peer receives results. Add one and run again."
-        self._update(job_id, state="done", stage="done", progress=1.0, sentence=sentence)
-        LOG.info("job_done", job_id=job_id, result_count=count, delivery_count=len(ids))
-        return ids
+        return {"pipelines": version.pipelines, "incomplete": version.incomplete}
 
-    def fail(self, job_id: str, sentence: str) -> None:
-        """Mark the job as failed with the sentence people read; one that was discarded stays so."""
-        if self._job(job_id).state == "discarded":
-            return
-        self._update(job_id, state="failed", stage="failed", sentence=sentence[:1000])
-        LOG.warning("job_failed", job_id=job_id, sentence=sentence)
+    def analyse(self, claim: Claim) -> str:
+        """Analyse the clean series in a child process."""
+        folder = self._research(claim.job_id)
+        if not any((folder / "clean").glob("*")) or not (folder / "calibration.json").exists():
+            raise InputGone("The de-identified series is not there any more; it is made again.", "deidentify")
+        job = self._job(claim.job_id)
+        with self._draft(folder / "report", claim) as draft:
+            self._child(
+                claim,
+                {
+                    "action": "analyse",
+                    "folder": str(folder),
+                    "output": str(draft),
+                    "job_reference": claim.job_id,
+                    "created": job.created_at.isoformat(),
+                    "serial_number": self.settings.ae_title,
+                    "element_mm": self.settings.element_mm,
+                    "with_interval": self.settings.strength_interval,
+                    "phantom_file": str(self.settings.phantom_file or ""),
+                    "may_use_tissues": self.settings.internal_calibration,
+                    **self._routing(claim.job_id),
+                },
+                span=(0.05, 0.9),
+            )
+            with holding(self.databases.research, claim, clock.now()):
+                _put(draft, folder / "report")
+        return ""
 
-    def _child(self, job_id: str, task: dict[str, Any], span: tuple[float, float]) -> dict[str, Any]:
+    def package(self, claim: Claim) -> str:
+        """Build the result objects under the original headers, in a child process."""
+        job_id, report = claim.job_id, self._research(claim.job_id) / "report"
+        if not (report / "report.json").exists() or not (report / "slices.txt").exists():
+            raise InputGone("The report of the analysis is not there any more; it is made again.", "analyse")
+        self._update(claim, stage="result objects", progress=0.9)
+        job = self._job(job_id)
+        output = f"results/{job_id}/{claim.attempt}"
+        prior = prior_report(self.databases, self.settings, job_id, job.pseudonym)
+        correction = self._correction(job_id)
+        with self._draft(self.settings.hospital_dir / output, claim) as draft:
+            answer = self._child(
+                claim,
+                {
+                    "action": "package",
+                    "sources": [str(path) for path in self._sources(claim.job_id)],
+                    "report": str(report),
+                    "previous": [str(path) for path in self._previous(claim.job_id, claim.attempt)],
+                    "correction": str(correction) if correction is not None else "",
+                    "reject_superseded": self.settings.reject_superseded,
+                    "prior": str(prior.folder) if prior is not None else "",
+                    "prior_date": prior.study_date.isoformat() if prior is not None else "",
+                    "output": str(draft / "objects"),
+                },
+                span=(0.9, 1.0),
+            )
+            results = [
+                Result(
+                    sop_instance_uid=one["sop_instance_uid"],
+                    sop_class_uid=one["sop_class_uid"],
+                    job_id=job_id,
+                    attempt=claim.attempt,
+                    kind=one["kind"],
+                    path=f"{output}/{one['file']}",
+                )
+                for one in answer["objects"]
+            ]
+            with self._holding(claim) as hospital:
+                _put(draft / "objects", self.settings.hospital_dir / output)
+                replace_results(hospital, job_id, claim.attempt, results)
+        tell_of_job(self.databases, self.settings, job_id, "C")
+        return ""
+
+    def deliver(self, claim: Claim) -> str:
+        """Open one delivery for each peer that gets the results; where none may be sent, wait for an operator."""
+        self._update(claim, stage="delivery")
+        if self.settings.hold_without_numbers and not claim.is_released and not self._has_numbers(claim.job_id):
+            raise JobHeld("The flags forbid every number. Look at the pictures, then release or discard the job.")
+        with self._holding(claim) as hospital:
+            results = carry_over(hospital, claim.job_id, claim.attempt)
+            if not results or not all((self.settings.hospital_dir / row.path).exists() for row in results):
+                raise InputGone("The result objects are not there any more; they are made again.", "package")
+            version = version_of_job(hospital, claim.job_id)
+            senders = {row.calling_aet for row in study_instances(hospital, version.study_instance_uid)}
+            peers = chosen_destinations(hospital, version, senders)
+            ids = open_deliveries(hospital, claim.job_id, claim.attempt, peers, clock.now())
+        LOG.info("job_done", job_id=claim.job_id, result_count=len(results), delivery_count=len(ids))
+        return "" if ids else "The results were sent nowhere: no peer receives results. Add one and run again."
+
+    def _has_numbers(self, job_id: str) -> bool:
+        """Tell whether the report holds a measurement; one that is not there any more is not held against the job."""
+        path = self._research(job_id) / "report" / "report.json"
+        return not path.exists() or bool(json.loads(path.read_text())["groups"])
+
+    @contextmanager
+    def _holding(self, claim: Claim) -> Iterator[Session]:
+        """Hold the job, and open a transaction on the hospital side that ends before the job is let go."""
+        with (
+            holding(self.databases.research, claim, clock.now()),
+            transaction(self.databases.hospital) as session,
+        ):
+            limit_silence(session)
+            yield session
+
+    @contextmanager
+    def _draft(self, final: Path, claim: Claim) -> Iterator[Path]:
+        """Give the name under which an execution makes what will be ``final``; what is left of it is deleted after.
+
+        Drafts of executions that died are deleted before.
+        """
+        for left in final.parent.glob(f".{final.name}.*.draft"):
+            shutil.rmtree(left, ignore_errors=True)
+        draft = final.with_name(f".{final.name}.{claim.token}.draft")
+        try:
+            yield draft
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def _child(self, claim: Claim, task: dict[str, Any], span: tuple[float, float]) -> dict[str, Any]:
         """Run a child process; its progress 0..1 becomes the job's ``span``."""
         last = 0.0
 
@@ -200,9 +266,11 @@ class JobSteps:
             if time.monotonic() - last >= PROGRESS_PAUSE_S:
                 last = time.monotonic()
                 try:
-                    self._update(job_id, stage=stage, progress=span[0] + done * (span[1] - span[0]))
+                    self._update(claim, stage=stage, progress=span[0] + done * (span[1] - span[0]))
+                except ClaimLost:
+                    return  # the watch ends the child
                 except OperationalError:
-                    LOG.warning("progress_not_written", job_id=job_id)
+                    LOG.warning("progress_not_written", job_id=claim.job_id)
 
         return run_child(
             CHILD,
@@ -210,6 +278,7 @@ class JobSteps:
             time_limit_s=self.settings.job_time_limit_s,
             memory_limit_bytes=self.settings.job_memory_limit_bytes,
             progress=progress,
+            is_wanted=lambda: self._is_held(claim),
         )
 
     def _previous(self, job_id: str, attempt: int) -> list[Path]:
@@ -239,9 +308,21 @@ class JobSteps:
             raise JobFailed(f"Job {job_id} is not in the research database.")
         return job
 
-    def _update(self, job_id: str, **values: object) -> None:
+    def _update(self, claim: Claim, **values: object) -> None:
         with transaction(self.databases.research) as session:
-            update_job(session, job_id, clock.now(), **values)
+            write_held(session, claim, clock.now(), **values)
+
+    def _is_held(self, claim: Claim) -> bool:
+        with transaction(self.databases.research) as session:
+            return is_held_by(session, claim)
 
     def _research(self, job_id: str) -> Path:
         return self.settings.research_dir / "jobs" / job_id
+
+
+def _put(draft: Path, final: Path) -> None:
+    """Put a folder in its place, for whoever holds the job."""
+    shutil.rmtree(final, ignore_errors=True)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    draft.rename(final)
+    sync_folder(final.parent)
