@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SYSTEM_PACKAGES := calculix-ccx orthanc dcmtk dicom3tools postgresql libpixelmed-java libsaxonhe-java default-jre-headless poppler-utils chromium \
-	orthanc-dicomweb $(if $(wildcard /usr/bin/npm),,npm)
+	orthanc-dicomweb rsyslog rsyslog-openssl rsyslog-gnutls $(if $(wildcard /usr/bin/npm),,npm)
 
 .PHONY: help setup system demo run test check verify bench migration format clean
 

@@ -1,0 +1,1 @@
+"""The arguments of every subcommand of ``osteonode``; they run in ``dicom_node.commands``."""

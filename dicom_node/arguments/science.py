@@ -1,0 +1,75 @@
+"""Arguments of measuring without the network: analysis, strength, calibration, evaluation."""
+
+import argparse
+from pathlib import Path
+
+from dicom_node.arguments.table import count, row
+
+
+def add_fe(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add: bone strength from files."""
+    fe = row(commands, "fe", "compute the strength of one bone from an image and a mask", "fe:fe")
+    fe.add_argument("image", type=Path, metavar="FOLDER_OR_FILE", help="folder of a CT series; .nii(.gz), .mha, .nrrd")
+    fe.add_argument("--mask", type=Path, required=True, help="label map on the image's grid, or DICOM Segmentation")
+    fe.add_argument("--label", type=int, help="label of the bone in the map, or number of the segment")
+    fe.add_argument("--model", required=True, choices=("ct2s", "sas", "vertebra", "microfe"))
+    fe.add_argument("--out", type=Path, required=True, help="new or empty folder for the results")
+    fe.add_argument("--overwrite", action="store_true", help="replace the model's earlier results in the folder")
+    fe.add_argument("--side", choices=("R", "L"), help="side of a femur")
+    fe.add_argument("--level", choices=("T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5"), help="level of a vertebra")
+    fe.add_argument("--calibration", type=Path, help="JSON file with calibration records (default: the setting's)")
+    fe.add_argument("--record", metavar="ID", help="the calibration record to use, where the image names no scanner")
+    fe.add_argument(
+        "--density-mg-per-cm3",
+        choices=("HA", "K2HPO4"),
+        help="the image already holds densities, mg/cm3 of hydroxyapatite or K2HPO4",
+    )
+    fe.add_argument("--element-mm", type=float, metavar="MM", help="edge of the elements (default: the model's own)")
+    fe.add_argument("--discretisation", choices=("voxel", "tetra"), help="bricks (default) or tetrahedra; ct2s only")
+    fe.add_argument(
+        "--sensitivity",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether to repeat it with the mask eroded and dilated by one and two voxels (default: yes; not microfe)",
+    )
+    fe.add_argument("--tissue-modulus-mpa", type=float, metavar="MPA", help="modulus of all tissue; microfe only")
+    fe.add_argument(
+        "--threshold-mg-per-cm3", type=float, metavar="RHO", help="density of bone inside the mask; microfe only"
+    )
+    fe.add_argument("--threads", type=int, metavar="N", help="cores to use (default: all)")
+    fe.add_argument("--memory-limit-gb", type=float, default=4.0, metavar="GB", help="refuse larger models (default 4)")
+    fe.add_argument(
+        "--despite-flags", action="store_true", help="compute where a flag forbids a strength; the result says so"
+    )
+
+
+def add_calibrate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add: calibration of a scanner."""
+    add = row(
+        commands, "calibrate", "make a scanner's calibration record from a scan of a phantom", "calibrate:calibrate"
+    )
+    add.add_argument("folder", type=Path, help="folder with the CT of the phantom, with or without a patient")
+    add.add_argument("--phantom", type=Path, metavar="FILE", help="JSON file of certificates (default: the setting's)")
+    add.add_argument("--records", type=Path, metavar="FILE", help="JSON file to add to (default: the setting's)")
+    add.add_argument("--valid-days", type=count, default=365, metavar="N", help="days it holds (default 365)")
+    add.add_argument("--picture", type=Path, metavar="PNG", help="new file: where the phantom was found, and its line")
+    add.add_argument("--dry-run", action="store_true", help="measure and print, write no record")
+
+
+def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add: evaluation against references."""
+    evaluate = commands.add_parser("evaluate", help="how good masks or values are against a reference")
+    actions = evaluate.add_subparsers(required=True, metavar="ACTION")
+    masks = row(actions, "masks", "compare label maps with reference label maps of the same names", "evaluate:masks")
+    masks.add_argument("masks", type=Path, metavar="MASKS", help="folder (or file) of label maps")
+    masks.add_argument("references", type=Path, metavar="REFERENCES", help="folder (or file) of reference label maps")
+    values = row(actions, "values", "compare measured with reference values: densities, loads", "evaluate:values")
+    values.add_argument(
+        "file", type=Path, metavar="CSV", help="columns case, measured, reference and, if wanted, group"
+    )
+    values.add_argument("--quantity", default="value", help="what was measured, for the figures")
+    values.add_argument("--unit", default="-", help="unit, for tables and figures")
+    values.add_argument("--below", type=float, action="append", metavar="X", help="below is positive; may be repeated")
+    values.add_argument("--above", type=float, action="append", metavar="X", help="above is positive; may be repeated")
+    for action in (masks, values):
+        action.add_argument("--out", type=Path, required=True, help="new or empty folder for tables and figures")
