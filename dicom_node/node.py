@@ -5,35 +5,35 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import uvicorn
 
 from dicom_node import clock
-from dicom_node.db.models import AssociationRow
-from dicom_node.db.peers import senders
+from dicom_node.audit.rejections import Rejections
+from dicom_node.audit.upkeep import recording
+from dicom_node.db.associations import note_lost_associations
+from dicom_node.db.executors import living
+from dicom_node.db.routing import end_all_associations
 from dicom_node.db.session import Databases, prepare_databases, transaction
-from dicom_node.errors import ConfigurationError
-from dicom_node.identity.keys import load_keys
-from dicom_node.identity.map import IdentityMap
-from dicom_node.jobs.engine import JobEngine
+from dicom_node.errors import ConfigurationError, DiskFull
 from dicom_node.jobs.failure import describe_failure
 from dicom_node.logs import log
-from dicom_node.net.admission import Caller, Rejection, Sender, admit
-from dicom_node.net.ledger import AssociationRecord
-from dicom_node.net.scp import Listener, Receiver
-from dicom_node.net.tls import server_context
-from dicom_node.pipeline.addresses import tls_files
-from dicom_node.pipeline.calibration import load_records
-from dicom_node.pipeline.commitments import keep_order, report_due
+from dicom_node.pipeline.calibration import load_phantoms, load_records
+from dicom_node.pipeline.commitments import report_due
+from dicom_node.pipeline.delivery_queue import submit_due
 from dicom_node.pipeline.dispatch import Dispatcher
-from dicom_node.pipeline.site_profile import load_profile
-from dicom_node.pipeline.steps import JobSteps
+from dicom_node.pipeline.requests import Requests
+from dicom_node.pipeline.routing_counts import PacsCounter
+from dicom_node.pipeline.steps import sweep_drafts
+from dicom_node.pipeline.uploads import Uploads
+from dicom_node.receiving import Receiving
 from dicom_node.settings import Settings
 from dicom_node.storage.files import sweep_temporaries
 from dicom_node.storage.intake import Intake
+from dicom_node.storage.strays import take_in_strays
 from dicom_node.web.app import create_app
+from dicom_node.worker import start_engine
 
 LOG = log(__name__)
 DISPATCH_EVERY_S = 0.5
@@ -50,80 +50,63 @@ def serve(settings: Settings) -> None:
     with ExitStack() as stack:
         stack.enter_context(_sole_user(settings.data_dir))
         load_records(settings.calibration_file)
+        load_phantoms(settings.phantom_file)
         databases = prepare_databases(settings)
         stack.callback(databases.dispose)
-        swept = sum(sweep_temporaries(side) for side in (settings.hospital_dir, settings.research_dir))
-        engine = _start_engine(settings, databases)
+        upkeep = stack.enter_context(recording(databases, settings, Rejections()))
+        swept = _sweep(settings, databases)
+        strays = _take_in_strays(settings, databases)
+        engine = start_engine(settings, databases)
         stack.callback(engine.stop)
-        dispatcher = Dispatcher(databases, engine, settings)
+        with transaction(databases.hospital) as session:
+            note_lost_associations(session, clock.now())
+            end_all_associations(session)
+        stack.enter_context(_repeat(lambda: upkeep(clock.now()), "audit"))
+        dispatcher = Dispatcher(databases, engine, settings, PacsCounter(databases, settings))
         stack.enter_context(_repeat(lambda: dispatcher(clock.now())))
-        receiver = _start_receiver(settings, databases)
-        stack.callback(receiver.close)
+        stack.enter_context(_repeat(lambda: submit_due(databases, engine, clock.now()), "delivery"))
+        receiving = Receiving(settings, databases)
+        stack.callback(receiving.close)
         stack.enter_context(_repeat(lambda: report_due(databases, settings, clock.now()), "commitment"))
+        requests = Requests(databases, settings)
+        stack.callback(requests.close)
+        stack.enter_context(_repeat(lambda: requests(clock.now()), "requests"))
+        uploads = Uploads(databases, settings, clock.now)
+        stack.enter_context(_repeat(uploads, "uploads"))
+        stack.callback(uploads.close)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)  # uvicorn raises it again after its shutdown; the stack must unwind
-        LOG.info("node_started", ae_title=settings.ae_title, dicom_ports=receiver.ports, temporaries_swept=swept)
-        app = create_app(databases, settings, receiver.port)
+        LOG.info(
+            "node_started",
+            ae_title=settings.ae_title,
+            dicom_ports=receiving.ports,
+            temporaries_swept=swept,
+            strays_taken_in=strays,
+        )
+        app = create_app(databases, settings, receiving.ports[0])
         uvicorn.Server(
             uvicorn.Config(app, host=settings.web_host, port=settings.web_port, log_config=None, access_log=False)
         ).run()
     LOG.info("node_stopped")
 
 
-def _start_engine(settings: Settings, databases: Databases) -> JobEngine:
-    keys = load_keys(settings.keys)
-    identities = IdentityMap(databases.identity, keys, settings.project)
-    engine = JobEngine(
-        settings.engine_url,
-        JobSteps(settings, databases, identities, keys, load_profile(settings.recipe_file)).steps(),
-        parallel_jobs=settings.parallel_jobs,
-        delivery_attempts=settings.delivery_attempts,
-        delivery_backoff_s=settings.delivery_backoff_s,
-    )
-    engine.start()
-    return engine
+def _sweep(settings: Settings, databases: Databases) -> int:
+    """Delete what writers that died left half-written; nothing while a worker beside this process may be writing."""
+    with transaction(databases.research) as session:
+        if databases.research.dialect.name != "sqlite" and living(session, settings.stale_s):
+            return 0
+    swept = sum(sweep_temporaries(side) for side in (settings.hospital_dir, settings.research_dir))
+    return swept + sweep_drafts(settings)
 
 
-def _start_receiver(settings: Settings, databases: Databases) -> Receiver:
-    intake = Intake(databases.hospital, settings.hospital_dir, settings.reserve_bytes)
-
-    def decide(caller: Caller, active: int) -> Rejection | None:
-        with transaction(databases.hospital) as session:
-            known = [
-                Sender(peer.ae_title, tuple(filter(None, peer.allowed_hosts.split(","))), peer.max_associations)
-                for peer in senders(session)
-            ]
-        return admit(caller, known, active)
-
-    def record(ended: AssociationRecord) -> None:
-        with transaction(databases.hospital) as session:
-            session.add(AssociationRow(**asdict(ended)))
-
-    listeners = list(_listeners(settings))
+def _take_in_strays(settings: Settings, databases: Databases) -> int:
+    """Give rows to received files that have none; a full disk is no reason not to start."""
+    intake = Intake(databases.hospital, settings.hospital_dir, settings.reserve_bytes, settings.watermark_percent)
     try:
-        return Receiver(
-            settings.ae_title,
-            listeners,
-            lambda arrival: intake.keep(arrival, clock.now()),
-            admit=None if settings.accept_unknown_peers else decide,
-            order=lambda order: keep_order(databases, order, clock.now()),
-            record=record,
-            max_associations=settings.max_associations,
-            idle_timeout_s=settings.idle_timeout_s,
-        )
-    except OSError as error:
-        places = " and ".join(f"{one.host}:{one.port}" for one in listeners)
-        raise ConfigurationError(
-            f"The DICOM service cannot listen on {places} ({error.strerror}); is another program using the port?"
-        ) from None
-
-
-def _listeners(settings: Settings) -> Iterator[Listener]:
-    files = tls_files(settings)
-    if settings.dicom_plain:
-        yield Listener(settings.dicom_host, settings.dicom_port)
-    if settings.dicom_tls_port is not None and files is not None:
-        yield Listener(settings.dicom_host, settings.dicom_tls_port, server_context(files))
+        return take_in_strays(databases.hospital, settings.hospital_dir, intake, clock.now())
+    except DiskFull:
+        LOG.warning("strays_left", reason="no room")
+        return 0
 
 
 @contextmanager

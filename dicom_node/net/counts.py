@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pydicom import Dataset
-from pydicom.uid import UID
 from pynetdicom import build_context
 from pynetdicom.association import Association
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
@@ -21,6 +20,7 @@ from dicom_node.net.find import PENDING, text_of
 from dicom_node.net.remote import WebServer, asking, dicomweb_client, orthanc_client
 from dicom_node.net.scu import Address, associate
 from dicom_node.net.statuses import is_temporary
+from dicom_node.uids import is_uid
 
 MAX_MATCHES = 100_000
 """More series or instances than any study has: a peer that answers with more is not believed."""
@@ -227,7 +227,7 @@ def _unique(found: Iterator[SeriesCount]) -> list[SeriesCount]:
 def _text(match: Dataset, keyword: str) -> str:
     """Return a UID or a code string of a match, "" for anything unusable."""
     value = text_of(match, keyword)
-    return value if not keyword.endswith("UID") or UID(value).is_valid else ""
+    return value if not keyword.endswith("UID") or is_uid(value) else ""
 
 
 def _whole(match: Dataset, keyword: str) -> int | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.filereader import read_file_meta_info
+from pydicom.uid import UID
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
@@ -25,6 +26,7 @@ from pynetdicom.sop_class import (
 from dicom_node.errors import DeliveryRefused, NothingAccepted, PeerUnavailable
 from dicom_node.net.contexts import UNCOMPRESSED, sender_contexts
 from dicom_node.net.outcomes import Outcome, in_words, outcome_of
+from dicom_node.storage.part10 import IMPLEMENTATION_UID, VERSION_NAME
 
 MAX_CONTEXTS = 128
 """Presentation contexts of one association (PS3.8 9.3.2.2: odd ids 1 to 255)."""
@@ -216,6 +218,7 @@ def associate(
         When the peer accepts the association but none of its contexts.
     """
     ae = AE(ae_title=address.calling_aet)
+    ae.implementation_class_uid, ae.implementation_version_name = UID(IMPLEMENTATION_UID), VERSION_NAME
     ae.connection_timeout = 10
     ae.network_timeout = 60
     try:

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from pydicom.uid import UID
-from pynetdicom import DEFAULT_TRANSFER_SYNTAXES, PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
+from pynetdicom import DEFAULT_TRANSFER_SYNTAXES
 from pynetdicom.sop_class import (
     StorageCommitmentPushModel,
     StudyRootQueryRetrieveInformationModelFind,
@@ -13,9 +13,6 @@ from pynetdicom.sop_class import (
 )
 
 from dicom_node.net.contexts import UNCOMPRESSED
-
-CALLER_IMPLEMENTATION = (str(PYNETDICOM_IMPLEMENTATION_UID), PYNETDICOM_IMPLEMENTATION_VERSION)
-"""Implementation Class UID and Version Name of associations that the node opens: those of the toolkit."""
 
 
 class Service(NamedTuple):

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Protocol
 
-from pydicom.uid import UID
-
 from dicom_node.errors import RetrievalRefused
 from dicom_node.storage.intake import Arrival
+from dicom_node.uids import is_uid
 
 MAX_MATCHES = 100
 """More studies than this for one request are no answer to it; the person has to ask more narrowly."""
@@ -157,7 +156,7 @@ def answering(query: StudyQuery, found: Iterable[StudyMatch]) -> list[StudyMatch
     """
     answers: dict[str, StudyMatch] = {}
     for match in found:
-        if not UID(match.study_instance_uid).is_valid:
+        if not is_uid(match.study_instance_uid):
             continue
         if answers.setdefault(match.study_instance_uid, match).patient_id != match.patient_id:
             raise RetrievalRefused("The PACS holds one study under two patients; correct it there.")

@@ -8,6 +8,8 @@ SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700
 CANNOT_UNDERSTAND = 0xC000
 CLASS_NOT_SUPPORTED = 0x0122
+INVALID_INSTANCE = 0x0117
+UNRECOGNISED_OPERATION = 0x0211
 INVALID_ARGUMENT = 0x0115
 """An N-ACTION without the argument it needs (PS3.7 C.5.3)."""
 
@@ -16,9 +18,10 @@ TEXT = {
     0x0110: "Processing failure",
     0x0111: "Duplicate SOP Instance",
     INVALID_ARGUMENT: "Invalid argument value",
-    0x0117: "Invalid object instance",
+    INVALID_INSTANCE: "Invalid object instance",
     CLASS_NOT_SUPPORTED: "SOP class not supported",
     0x0124: "Not authorized",
+    UNRECOGNISED_OPERATION: "Unrecognised operation",
     OUT_OF_RESOURCES: "Refused: out of resources",
     0xA900: "Error: data set does not match SOP class",
     0xB000: "Warning: coercion of data elements",
@@ -39,14 +42,6 @@ ERROR_STATUS: tuple[tuple[type[Exception], int], ...] = (
 def status_of(error: Exception) -> int:
     """Translate an error of the node into the C-STORE status the sender gets."""
     return next((status for kind, status in ERROR_STATUS if isinstance(error, kind)), 0x0110)
-
-
-def is_accepted(status: int) -> bool:
-    """Tell whether a peer's C-STORE status means that it keeps the object.
-
-    Success, warnings (0xBxxx), and 0x0111: it had the object already.
-    """
-    return status in (SUCCESS, 0x0111) or 0xB000 <= status <= 0xBFFF
 
 
 def is_temporary(status: int) -> bool:

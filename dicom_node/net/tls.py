@@ -3,11 +3,9 @@
 Both sides show a certificate: a peer without one that the hospital's authority signed is not let in.
 """
 
-import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dicom_node.errors import ConfigurationError
 
@@ -28,18 +26,6 @@ class TlsFiles:
     authority: Path
 
 
-class _PatientContext(ssl.SSLContext):
-    """Shakes hands when the association's own thread first reads.
-
-    pynetdicom wraps a connection in the thread that accepts all of them: there, one caller that connects and says
-    nothing would keep everybody else out.
-    """
-
-    def wrap_socket(self, sock: socket.socket, *args: Any, **options: Any) -> ssl.SSLSocket:
-        """Wrap without a handshake."""
-        return super().wrap_socket(sock, *args, **{**options, "do_handshake_on_connect": False})
-
-
 def server_context(files: TlsFiles) -> ssl.SSLContext:
     """Return what the receiver needs; a caller must show a certificate of the authority.
 
@@ -48,7 +34,7 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
     ConfigurationError
         When a file is missing or cannot be used.
     """
-    return _context(files, _PatientContext(ssl.PROTOCOL_TLS_SERVER))
+    return _context(files, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
 
 
 def client_context(files: TlsFiles) -> ssl.SSLContext:

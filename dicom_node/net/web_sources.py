@@ -262,7 +262,7 @@ def _json_values(item: dict[str, Any], tag: str) -> list[Any]:
 
 def _json_value(item: dict[str, Any], tag: str) -> str:
     values = _json_values(item, tag)
-    return str(values[0]).strip() if values and values[0] is not None else ""
+    return str(values[0]).replace("\x00", "").strip() if values and values[0] is not None else ""
 
 
 def _study_from_orthanc(study: dict[str, Any]) -> StudyMatch:

@@ -12,6 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from dicom_node.errors import IntakeError, NotDicom
 from dicom_node.storage.header import HEAD_BYTES, read_header
 from dicom_node.storage.intake import Arrival
+from dicom_node.uids import is_uid
 
 PREAMBLE_BYTES = 128
 PREFIX = b"DICM"
@@ -84,8 +85,9 @@ def read_meta(content: bytes | bytearray, start: int) -> tuple[dict[str, str], i
     end = start
     for tag, value_start, value_end in _meta_elements(content, start):
         if tag in META_UIDS:
-            value = bytes(content[value_start:value_end])
-            meta[META_UIDS[tag]] = value.rstrip(b"\x00 ").decode("ascii", "replace")
+            value = bytes(content[value_start:value_end]).rstrip(b"\x00 ").decode("ascii", "replace")
+            if is_uid(value):
+                meta[META_UIDS[tag]] = value
         end = value_end
     return meta, end
 

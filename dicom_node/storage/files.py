@@ -5,7 +5,6 @@ file it is, and two writers never meet.
 """
 
 import os
-import shutil
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -35,7 +34,7 @@ def write_durably(path: Path, chunks: Iterable[bytes]) -> None:
     """
     temporary = path.with_name(f".{path.name}.{new_id()}.part")
     try:
-        _make_folder(path.parent)
+        make_folder(path.parent)
         with temporary.open("wb") as file:
             for chunk in chunks:
                 file.write(chunk)
@@ -48,11 +47,11 @@ def write_durably(path: Path, chunks: Iterable[bytes]) -> None:
         raise DiskFull(f"A file could not be written ({error.strerror}); free some space.") from None
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """Make a folder whose name, and the names above it that are new, survive a power cut."""
     if folder.exists():
         return
-    _make_folder(folder.parent)
+    make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
     sync_folder(folder.parent)
 
@@ -64,19 +63,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def require_room(folder: Path, reserve_bytes: int) -> None:
-    """Refuse to go on when less than the reserve would stay free.
-
-    Raises
-    ------
-    DiskFull
-        With the free space found and the reserve expected.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < reserve_bytes:
-        raise DiskFull(f"{free / 1e9:.1f} GB are free; the reserve is {reserve_bytes / 1e9:.1f} GB. Free some space.")
 
 
 def sweep_temporaries(folder: Path) -> int:

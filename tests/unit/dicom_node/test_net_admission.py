@@ -6,6 +6,7 @@ from dicom_node.net.admission import PEER_LIMIT, UNKNOWN_TITLE, WRONG_HOST, Call
 
 CT = Sender("CT1", ("10.1.0.0/16", "192.168.7.4"), 2)
 ANYWHERE = Sender("PACS")
+ARCHIVE = Sender("ARCHIVE", ("10.1.0.0/16",), may_send=False)
 
 
 @pytest.mark.parametrize(
@@ -19,10 +20,17 @@ ANYWHERE = Sender("PACS")
         ("PACS", "203.0.113.9", 99, None),
         ("ct1", "10.1.2.3", 0, UNKNOWN_TITLE),
         ("", "10.1.2.3", 0, UNKNOWN_TITLE),
+        ("ARCHIVE", "10.1.2.3", 0, UNKNOWN_TITLE),
     ],
 )
 def test_title_address_and_number_decide(aet: str, address: str, active: int, expected: Rejection | None) -> None:
-    assert admit(Caller(aet, address), (CT, ANYWHERE), active) == expected
+    assert admit(Caller(aet, address), (CT, ANYWHERE, ARCHIVE), active) == expected
+
+
+def test_a_destination_that_may_not_send_is_let_in_to_report_and_from_its_hosts_only() -> None:
+    assert admit(Caller("ARCHIVE", "10.1.2.3", only_reports=True), (CT, ARCHIVE), 0) is None
+    assert admit(Caller("ARCHIVE", "10.2.2.3", only_reports=True), (CT, ARCHIVE), 0) == WRONG_HOST
+    assert admit(Caller("STRANGER", "10.1.2.3", only_reports=True), (CT, ARCHIVE), 0) == UNKNOWN_TITLE
 
 
 def test_without_peers_nobody_may_call() -> None:

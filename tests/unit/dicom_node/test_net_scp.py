@@ -15,12 +15,12 @@ from dicom_node.errors import DeliveryRefused, DiskFull, IntakeError, PeerUnavai
 from dicom_node.net.admission import Caller, Rejection, Sender, admit
 from dicom_node.net.archive import FolderArchive
 from dicom_node.net.ledger import AssociationRecord
-from dicom_node.net.scp import Listener, Receiver
+from dicom_node.net.scp import Limits, Listener, Receiver
 from dicom_node.net.scu import Address, associate, echo, send_files
-from dicom_node.net.statuses import describe, is_accepted, is_temporary, status_of
+from dicom_node.net.statuses import describe, is_temporary, status_of
 from dicom_node.storage.files import write_durably
 from dicom_node.storage.intake import Arrival
-from dicom_node.storage.part10 import file_head
+from dicom_node.storage.part10 import IMPLEMENTATION_UID, VERSION_NAME, file_head
 from tests.conftest import wait_for
 
 
@@ -49,6 +49,15 @@ def address(running: Receiver, called: str = "NODE") -> Address:
 def test_an_echo_is_answered() -> None:
     with receiver(lambda arrival: None) as running:
         echo(address(running))
+
+
+def test_both_sides_of_an_association_name_this_product() -> None:
+    with receiver(lambda arrival: None) as running, associate(address(running), [build_context(Verification)]) as assoc:
+        for side in (assoc.requestor, assoc.acceptor):
+            assert (side.implementation_class_uid, side.implementation_version_name) == (
+                IMPLEMENTATION_UID,
+                VERSION_NAME,
+            )
 
 
 def test_a_stored_object_arrives_byte_for_byte(ct_file: Path) -> None:
@@ -119,7 +128,7 @@ def test_a_ledger_that_cannot_be_written_ends_no_association(ct_file: Path) -> N
 def test_an_association_that_falls_silent_is_aborted_and_on_record() -> None:
     ended: list[AssociationRecord] = []
     with (
-        receiver(lambda arrival: None, record=ended.append, idle_timeout_s=0.3) as running,
+        receiver(lambda arrival: None, record=ended.append, limits=Limits(idle_s=0.3)) as running,
         associate(address(running), [build_context(Verification)]) as assoc,
     ):
         wait_for(lambda: ended, 10, "the record")
@@ -200,17 +209,10 @@ def test_the_stand_in_pacs_keeps_an_object_once(tmp_path: Path, ct_file: Path) -
 
 
 @pytest.mark.parametrize(
-    ("status", "accepted", "temporary"),
-    [
-        (0x0000, True, False),
-        (0xB000, True, False),
-        (0x0111, True, False),
-        (0xA700, False, True),
-        (0xA900, False, False),
-    ],
+    ("status", "temporary"), [(0x0000, False), (0xB000, False), (0xA700, True), (0xA7FF, True), (0xA900, False)]
 )
-def test_what_a_status_means_for_a_delivery(status: int, accepted: bool, temporary: bool) -> None:
-    assert (is_accepted(status), is_temporary(status)) == (accepted, temporary)
+def test_only_a_peer_out_of_resources_is_asked_again(status: int, temporary: bool) -> None:
+    assert is_temporary(status) is temporary
     assert describe(status).startswith(f"0x{status:04X}")
 
 

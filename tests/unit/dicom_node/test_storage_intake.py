@@ -92,6 +92,20 @@ def test_an_object_without_its_uids_is_refused_and_kept_in_quarantine(
     assert (settings.hospital_dir / kept.path).read_bytes().endswith(arrival.dataset)
 
 
+@pytest.mark.parametrize("uid", ["1.2.3\n", "1.2.3\r\n", "1.2.3\t", "1.2 .3"])
+def test_a_uid_with_a_line_end_behind_it_is_none(
+    intake: Intake, make_arrival: MakeArrival, databases: Databases, uid: str
+) -> None:
+    arrival = make_arrival()
+    encoded = b"\x20\x00\x0d\x00UI" + (len(uid) + len(uid) % 2).to_bytes(2, "little")
+    start = arrival.dataset.index(b"\x20\x00\x0d\x00UI")
+    end = start + 8 + int.from_bytes(arrival.dataset[start + 6 : start + 8], "little")
+    dataset = arrival.dataset[:start] + encoded + uid.encode().ljust(len(uid) + len(uid) % 2) + arrival.dataset[end:]
+    with pytest.raises(IntakeError):
+        intake.keep(replace(arrival, dataset=dataset), clock.now())
+    assert rows(databases, Instance) == []
+
+
 @pytest.mark.parametrize("rubbish", [b"", b"\x00" * 64, os.urandom(500), b"\xff" * 3000])
 def test_bytes_that_are_no_dataset_are_refused_and_kept_in_quarantine(
     intake: Intake, make_arrival: MakeArrival, databases: Databases, rubbish: bytes
