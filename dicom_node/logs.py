@@ -25,6 +25,7 @@ SILENCED = {
     "httpx": logging.WARNING,
     "httpcore": logging.WARNING,
     "orthanc_api_client": logging.WARNING,
+    "dicomweb_client": logging.ERROR,
     "urllib3": logging.ERROR,
     "alembic": logging.WARNING,
 }
@@ -60,6 +61,7 @@ def configure_logging(level: str = "INFO", log_format: str = "json") -> None:
     root.setLevel(level)
     for name, floor in SILENCED.items():
         logging.getLogger(name).setLevel(floor)
+    logging.raiseExceptions = False  # a line that cannot be written must not print its values in a traceback
     silence_value_warnings()
 
 

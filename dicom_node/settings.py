@@ -17,6 +17,8 @@ from pydantic_settings import (
 )
 
 CONFIG_VARIABLE = "OSTEONODE_CONFIG"
+HOURS = "([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]"
+"""One span of off-peak hours, as ``dicom_node.jobs.offpeak`` reads it."""
 
 
 class Settings(BaseSettings):
@@ -42,18 +44,86 @@ class Settings(BaseSettings):
     web_names: tuple[str, ...] = Field(
         (), description="Host names the page is reached by, beside localhost; a JSON list."
     )
+    dicomweb: bool = Field(True, description="Answer DICOMweb (QIDO-RS, WADO-RS, STOW-RS) under `/dicom-web`.")
+    dicomweb_clients: tuple[str, ...] = Field(
+        (),
+        description="IP addresses and networks that may use DICOMweb, beside the node's own machine; a JSON list.",
+    )
+    web_origins: tuple[str, ...] = Field(
+        (),
+        description="Origins of viewers in browsers that may use DICOMweb (`https://viewer.example`); a JSON list.",
+    )
+    instance_limit_bytes: int = Field(
+        1_000_000_000, ge=1, description="Largest instance taken by STOW-RS or import; one at a time is held in memory."
+    )
+    upload_limit_bytes: int = Field(
+        50_000_000_000, ge=1, description="Largest upload of the import page, all its files together."
+    )
     accept_unknown_peers: bool = Field(
         False, description="Accept associations from AE titles that are not configured as peers."
     )
     max_associations: int = Field(25, ge=1, description="Associations served at the same time.")
+    max_connections: int = Field(
+        100, ge=1, description="Connections without an association; one more closes the one that has waited longest."
+    )
+    request_timeout_s: float = Field(
+        15.0, gt=0, description="A connection that has not asked for an association after so many seconds is closed."
+    )
     idle_timeout_s: float = Field(60.0, gt=0, description="An association silent for so many seconds is aborted.")
+    slowest_bytes_per_s: float = Field(
+        1000.0, gt=0, description="An association that sends a message more slowly counts as silent."
+    )
+    message_limit_bytes: int = Field(
+        8_000_000_000, ge=1, description="A C-STORE longer than this is taken for one that never ends, and aborted."
+    )
+    receiving_processes: int = Field(
+        1, ge=1, le=32, description="Processes that receive over DICOM; 1: the node's own, more: so many beside it."
+    )
+    refused_sop_classes: tuple[str, ...] = Field(
+        (), description="UIDs of SOP classes refused with 0x0122; `private`: all private ones; a JSON list."
+    )
     quiet_s: float = Field(
         30.0, gt=0, description="A study is complete when no instance has arrived for this many seconds."
+    )
+    released_quiet_s: float | None = Field(
+        None,
+        gt=0,
+        description="Quiet time once every association that brought the study was released; none: `quiet_s`.",
+    )
+    completeness_wait_s: float = Field(
+        600.0,
+        ge=0,
+        description="A study that lacks images the PACS or its rule names is waited for this long; 0: it is not.",
+    )
+    completeness_policy: Literal["proceed", "hold"] = Field(
+        "proceed", description="A study that still lacks images then: analyse it with a flag, or hold it for an operator."
     )
     reserve_bytes: int = Field(
         2_000_000_000, ge=0, description="Free disk space below which instances are refused (0xA700)."
     )
-    parallel_jobs: int = Field(1, ge=1, description="Jobs analysed at the same time.")
+    watermark_percent: float = Field(
+        95.0, gt=0, le=100, description="Part of the disk in use above which instances are refused (0xA700); 100: none."
+    )
+    parallel_jobs: int = Field(
+        1, ge=0, description="Steps of jobs run at the same time by this process; 0: it runs none, workers do."
+    )
+    gpu_jobs: int = Field(
+        0, ge=0, description="Steps run at the same time on this process's GPU, beside the others; 0: no GPU is used."
+    )
+    offpeak_hours: str = Field(
+        "20:00-06:00",
+        pattern=f"^({HOURS}(,{HOURS})*)?$",
+        description="When off-peak work may begin: local times, several with commas between them; empty: always.",
+    )
+    hold_without_numbers: bool = Field(
+        False, description="A job whose flags forbid every number waits for an operator before its results are sent."
+    )
+    heartbeat_s: float = Field(
+        5.0, gt=0, description="Pause between two signs of life of a process that runs jobs (PostgreSQL)."
+    )
+    stale_s: float = Field(
+        30.0, gt=0, description="A process without a sign of life for so long is dead; others take its jobs over."
+    )
     job_time_limit_s: float = Field(3600.0, gt=0, description="Time limit of one heavy step.")
     job_memory_limit_bytes: int = Field(
         16_000_000_000, ge=0, description="Address-space limit of one heavy step; 0 sets none."
@@ -62,8 +132,21 @@ class Settings(BaseSettings):
     delivery_backoff_s: float = Field(
         5.0, gt=0, description="Pause after the first failed delivery; doubled each time, one hour at most."
     )
+    commitment_wait_s: float = Field(
+        600.0,
+        gt=0,
+        description="Time a peer has to report on storage commitment before it is asked again; doubled each time, "
+        "12 hours at most.",
+    )
     verify_identity: bool = Field(
         True, description="Ask a peer that answers C-FIND who the study's patient is now; a difference stops delivery."
+    )
+    parallel_requests: int = Field(2, ge=1, le=32, description="Requests searched or retrieved at the same time.")
+    request_wait_s: float = Field(
+        86_400.0, ge=0, description="A study that is not in the PACS yet, or does not come whole, is tried for this long."
+    )
+    request_backoff_s: float = Field(
+        30.0, gt=0, description="Pause before a request is tried again; doubled each time, thirty times it at most."
     )
     project: str = Field("default", description="Pseudonym space: the same patient differs between projects.")
     key_dir: Path | None = Field(
@@ -75,12 +158,36 @@ class Settings(BaseSettings):
     calibration_file: Path | None = Field(
         None, description="JSON file of scanner calibration records; none: results are flagged uncalibrated."
     )
+    phantom_file: Path | None = Field(
+        None, description="JSON file of certificates of phantoms that lie in scans; none: no phantom is looked for."
+    )
+    internal_calibration: bool = Field(
+        False, description="Calibrate by the patient's own tissues where there is neither phantom nor record."
+    )
     element_mm: float = Field(1.5, gt=0, description="Edge of the finite elements of a femur, mm.")
     strength_interval: bool = Field(
         True, description="Compute strengths also for the femur's outline moved by one and two voxels in and out."
     )
     reject_superseded: bool = Field(
         False, description="Send a rejection note (IHE IOCM) for the results that a new run of a study replaces."
+    )
+    audit_site: str = Field("", description="Site named in audit messages (AuditEnterpriseSiteID).")
+    audit_syslog_host: str | None = Field(
+        None, description="Audit record repository that audit messages are sent to by syslog; none: they stay here."
+    )
+    audit_syslog_port: int = Field(6514, ge=1, le=65535, description="Its TCP port (6514 is usual for TLS).")
+    audit_syslog_tls: bool = Field(
+        True, description="Send them over TLS (PS3.15 A.6); off: over plain TCP, for a collector on this machine."
+    )
+    audit_syslog_authority_file: Path | None = Field(
+        None, description="PEM file of the authority that signs its certificate; none: `tls_authority_file`."
+    )
+    audit_syslog_certificate_file: Path | None = Field(
+        None, description="PEM file of the certificate the node shows it; none: `tls_certificate_file`."
+    )
+    audit_syslog_key_file: Path | None = Field(None, description="PEM file of its key; none: `tls_key_file`.")
+    ledger_days: int = Field(
+        365, ge=0, description="Days that rows of the association ledger are kept; 0: always, as the audit is."
     )
     hospital_database_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in the data folder.")
     identity_database_url: str | None = Field(None, description="SQLAlchemy URL of the identity map.")
@@ -105,6 +212,8 @@ class Settings(BaseSettings):
             raise ValueError("dicom_tls_port needs tls_certificate_file, tls_key_file and tls_authority_file")
         if self.dicom_tls_port is None and not self.dicom_plain:
             raise ValueError("without dicom_plain a dicom_tls_port is needed: nobody could reach the node")
+        if self.stale_s < 3 * self.heartbeat_s:
+            raise ValueError("stale_s is at least three times heartbeat_s: one sign of life may come late")
         return self
 
     @classmethod

@@ -10,4 +10,5 @@ from dicom_node.settings import Settings
 
 def analyse(settings: Settings, options: argparse.Namespace, console: Console) -> None:
     """Analyse one study from a folder, without network or database."""
-    analyse_study_folder(options.folder, options.out, settings, console)
+    mask = None if options.mask is None else (options.mask, options.labels)
+    analyse_study_folder(options.folder, options.out, settings, console, mask)

@@ -14,6 +14,9 @@ from rich.table import Table
 from deid_rules.profile import Profile
 from deid_rules.uids import UidMapper
 from dicom_node import clock
+from dicom_node.audit.events import exported
+from dicom_node.audit.recorder import record
+from dicom_node.commands.operator import operator
 from dicom_node.db.session import prepare_databases
 from dicom_node.errors import ConfigurationError, JobRejected
 from dicom_node.identity.keys import load_keys
@@ -59,6 +62,8 @@ def deid(settings: Settings, options: argparse.Namespace, console: Console) -> N
                 lambda: bar.advance(task),
             )
             outcomes = deidentify_folder(paths, options.out, tools)
+        clean = sum(outcome.kind == CLEAN for outcome in outcomes)
+        record(databases, settings, exported(operator(), "a folder", f"De-identified: {clean} instances"))
     finally:
         databases.dispose()
     sources = options.sources or settings.hospital_dir / "deid" / f"{new_id()}.json"

@@ -1,8 +1,6 @@
 """``osteonode idmap ...``: the identity map. Only ``lookup`` and ``export`` ever show who a pseudonym is."""
 
 import argparse
-import os
-import pwd
 from datetime import UTC
 
 import sqlalchemy as sa
@@ -11,7 +9,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from dicom_node import clock
-from dicom_node.db.session import prepare_databases, transaction
+from dicom_node.audit.events import Event, configuration_changed, exported, patient_record
+from dicom_node.audit.recorder import record
+from dicom_node.commands.operator import login_name, operator
+from dicom_node.db.session import open_databases, prepare_databases, transaction
 from dicom_node.errors import ConfigurationError
 from dicom_node.identity.audit import AuditEntry, audit_faults, audit_rows, require_name, write_audit
 from dicom_node.identity.batch import export_file, import_file
@@ -32,13 +33,15 @@ def import_map(settings: Settings, options: argparse.Namespace, console: Console
     """Import pseudonyms from a CSV file."""
     engine = _engine(settings)
     keys = load_keys(settings.keys)
-    outcome = import_file(engine, keys, options.file, _user(), clock.now(), dry_run=options.dry_run)
+    outcome = import_file(engine, keys, options.file, login_name(), clock.now(), dry_run=options.dry_run)
     for problem in outcome.problems[:SHOWN_PROBLEMS]:
         console.print(f"line {problem.line}: {problem.sentence}", highlight=False, markup=False)
     if len(outcome.problems) > SHOWN_PROBLEMS:
         console.print(f"... and {len(outcome.problems) - SHOWN_PROBLEMS} more.", highlight=False)
     if outcome.problems:
         raise ConfigurationError(f"The file has {len(outcome.problems)} problems; nothing was imported.")
+    if not options.dry_run:
+        _tell(settings, patient_record(operator(), "C", f"Pseudonyms of {outcome.new} patients were imported."))
     verb = "would be added" if options.dry_run else "added"
     console.print(f"{outcome.new} patients {verb}, {outcome.unchanged} known already.", highlight=False)
 
@@ -48,6 +51,7 @@ def export_map(settings: Settings, options: argparse.Namespace, console: Console
     actor = _administrator(options)
     engine = _engine(settings)
     rows, formulas = export_file(engine, load_keys(settings.keys), options.file, options.project, actor, clock.now())
+    _tell(settings, exported(operator(), "a file", f"The identity map of {rows} patients, for {actor},"))
     console.print(f"{rows} patients written to {options.file}, readable by you only.", highlight=False, markup=False)
     if formulas:
         console.print(f"{formulas} rows begin like a spreadsheet formula; open the file as text.", highlight=False)
@@ -61,6 +65,8 @@ def lookup(settings: Settings, options: argparse.Namespace, console: Console) ->
     person = identities.person(options.pseudonym)
     asked = options.pseudonym if person is not None else "unknown"
     _note(engine, AuditEntry("lookup", actor, {"pseudonym": asked}))
+    found = "was looked up" if person is not None else "that the map does not know was asked for"
+    _tell(settings, patient_record(operator(), "R", f"A pseudonym {found}, for {actor}.", person))
     if person is None:
         raise ConfigurationError("The map does not know this pseudonym.")
     table = Table("", "", show_header=False)
@@ -81,7 +87,9 @@ def correct(settings: Settings, options: argparse.Namespace, console: Console) -
     engine = _engine(settings)
     ((_, header),) = read_headers([options.file])
     identities = IdentityMap(engine, load_keys(settings.keys), settings.project)
-    identities.correct(options.pseudonym, person_from_header(header), actor, clock.now())
+    person = person_from_header(header)
+    identities.correct(options.pseudonym, person, actor, clock.now())
+    _tell(settings, patient_record(operator(), "U", f"Name, birth date and sex were corrected, for {actor}.", person))
     console.print(f"{options.pseudonym} has name, birth date and sex of the file now.", highlight=False, markup=False)
 
 
@@ -96,6 +104,7 @@ def move_study(settings: Settings, options: argparse.Namespace, console: Console
     uids = (str(header.get(keyword, "")) for _, header in headers for keyword in STUDY_UIDS)
     identities = IdentityMap(engine, load_keys(settings.keys), settings.project)
     pseudonym, moved = identities.move_study(person, uids, actor, clock.now())
+    _tell(settings, patient_record(operator(), "U", f"A study was moved to another patient, for {actor}.", person))
     console.print(f"{moved} UIDs belong to {pseudonym} now.", highlight=False, markup=False)
 
 
@@ -112,7 +121,9 @@ def rotate_key(settings: Settings, options: argparse.Namespace, console: Console
     with Progress(console=console) as bar:
         task = bar.add_task("Re-encrypting", total=behind)
         rows = rewrite_rows(engine, keys, lambda done: bar.advance(task, done))
-    _note(engine, AuditEntry("rotate-key", _user(), {"key": keys.key_id, "uid_key": keys.uid_id, "rows": rows}))
+    sentence = f"Keys of the map were rotated to version {keys.key_id}, of UIDs {keys.uid_id}."
+    _tell(settings, configuration_changed(operator(), "security", "keys", sentence))
+    _note(engine, AuditEntry("rotate-key", login_name(), {"key": keys.key_id, "uid_key": keys.uid_id, "rows": rows}))
     console.print(
         f"{rows} rows are encrypted with key version {keys.key_id}. Back up the new key files and restart the node.",
         highlight=False,
@@ -153,6 +164,13 @@ def _engine(settings: Settings) -> sa.Engine:
     return prepare_databases(settings).identity
 
 
+def _tell(settings: Settings, event: Event) -> None:
+    """Tell the node's audit too."""
+    databases = open_databases(settings)
+    record(databases, settings, event)
+    databases.dispose()
+
+
 def _note(engine: sa.Engine, entry: AuditEntry) -> None:
     with transaction(engine) as session:
         write_audit(session, entry, clock.now())
@@ -160,12 +178,4 @@ def _note(engine: sa.Engine, entry: AuditEntry) -> None:
 
 def _administrator(options: argparse.Namespace) -> str:
     """Return the named administrator and the user of the operating system who runs the command."""
-    return f"{require_name(options.administrator)[:44]} ({_user()})"[:64]
-
-
-def _user() -> str:
-    """Return the operating system's name of whoever runs this; the environment could say anything."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name[:18]
-    except KeyError:
-        return f"uid {os.getuid()}"
+    return f"{require_name(options.administrator)[:44]} ({login_name()})"[:64]

@@ -21,17 +21,17 @@ from dicom_node.dicomweb.retrieve import retrieve_routes
 from dicom_node.dicomweb.search import search_routes
 from dicom_node.dicomweb.store import store_routes
 from dicom_node.net import admission, commitment
-from dicom_node.net.acceptor import APPLICATION_CONTEXT, VERSION_NAME
+from dicom_node.net.acceptor import APPLICATION_CONTEXT
 from dicom_node.net.admission import WITHOUT_STUDY, Rejection
 from dicom_node.net.contexts import STORAGE_CLASSES, UNCOMPRESSED
 from dicom_node.net.find import IDENTITY_KEYS, STUDY_KEYS
 from dicom_node.net.outcomes import OUTCOME_WORDS, STATUSES
 from dicom_node.net.retrieve import SYNTAXES
-from dicom_node.net.services import CALLER_IMPLEMENTATION, SERVICES
+from dicom_node.net.services import SERVICES
 from dicom_node.net.statuses import CLASS_NOT_SUPPORTED, TEXT
 from dicom_node.net.tls import CIPHERS
 from dicom_node.settings import Settings
-from dicom_node.storage.part10 import IMPLEMENTATION_UID
+from dicom_node.storage.part10 import IMPLEMENTATION_UID, VERSION_NAME
 from dicom_node.storage.syntaxes import KEPT_SYNTAXES
 from sr_export.codes import SCHEME, SCHEME_NAME, SCHEME_VERSION
 from sr_export.fallback import REPORT_CLASSES
@@ -59,11 +59,10 @@ def _yes(is_so: bool) -> str:
 
 def identification() -> str:
     """Return what the node says of itself in a negotiation."""
-    toolkit_uid, toolkit_version = CALLER_IMPLEMENTATION
     rows = (
         ("Application Context Name", f"`{APPLICATION_CONTEXT}`"),
-        ("Implementation Class UID", f"`{IMPLEMENTATION_UID}`; as a caller the toolkit's, `{toolkit_uid}`"),
-        ("Implementation Version Name", f"`{VERSION_NAME}`; as a caller `{toolkit_version}`"),
+        ("Implementation Class UID", f"`{IMPLEMENTATION_UID}`"),
+        ("Implementation Version Name", f"`{VERSION_NAME}`"),
         ("Product version", __version__),
         ("Maximum PDU length received", "unlimited (0)"),
         ("Asynchronous operations", "not negotiated: one at a time"),

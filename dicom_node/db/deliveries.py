@@ -16,11 +16,14 @@ def results_of(session: Session, job_id: str, attempt: int) -> list[Result]:
 
 
 def replace_results(session: Session, job_id: str, attempt: int, results: list[Result]) -> None:
-    """Record the results of an attempt; those of earlier ones that no peer has accepted are withdrawn."""
+    """Record the results of an attempt; whatever the job had before and no peer has accepted is withdrawn."""
     accepted = select(Receipt.sop_instance_uid)
+    is_new = Result.sop_instance_uid.in_([one.sop_instance_uid for one in results])
     session.execute(
         delete(Result).where(
-            Result.job_id == job_id, Result.attempt != attempt, Result.sop_instance_uid.not_in(accepted)
+            Result.job_id == job_id,
+            or_(Result.attempt != attempt, ~is_new),
+            Result.sop_instance_uid.not_in(accepted),
         )
     )
     for result in results:

@@ -99,6 +99,13 @@ def _current_results() -> Select[Result]:
     return select(Result).where(is_shown, ~is_repeated.exists(), ~is_superseded.exists())
 
 
+def _is_current() -> ColumnElement[bool]:
+    """Of an instance of the catalogue that the node made: it was neither superseded nor withdrawn meanwhile."""
+    made = CatalogueInstance
+    is_same = Result.sop_instance_uid == made.sop_instance_uid, Result.job_id == made.source
+    return _current_results().with_only_columns(Result.sop_instance_uid).where(*is_same).correlate(made).exists()
+
+
 def drop_withdrawn(session: Session) -> int:
     """Take results that are no longer current out of the catalogue, and series that nothing is left of."""
     current = _current_results().with_only_columns(Result.sop_instance_uid)
@@ -159,7 +166,7 @@ def held(session: Session, study: str, series: str | None = None, instance: str 
     found: dict[str, Held] = {}
     sources: tuple[tuple[Any, ColumnElement[bool]], ...] = (
         (Instance, _newest(Instance)),
-        (CatalogueInstance, CatalogueInstance.is_made.is_(True)),
+        (CatalogueInstance, CatalogueInstance.is_made.is_(True) & _is_current()),
     )
     for table, is_meant in sources:
         wanted = select(

@@ -151,10 +151,11 @@ def paused_since(session: Session) -> datetime | None:
 
 def cancel_queue(session: Session, now: datetime) -> int:
     """Cancel every job that has not ended; return how many."""
-    jobs = list(session.scalars(select(Job).where(Job.state.in_(GOING)).with_for_update()))
-    for job in jobs:
+    ids = session.scalars(select(Job.id).where(Job.state.in_(GOING)).order_by(Job.id)).all()
+    going = [job for job_id in ids if (job := locked_job(session, job_id)) is not None and job.state in GOING]
+    for job in going:
         _end(session, job, now, "cancelled", CANCELLED)
-    return len(jobs)
+    return len(going)
 
 
 def _end(session: Session, job: Job, now: datetime, kind: str, sentence: str) -> None:

@@ -36,6 +36,8 @@ class Claim:
     tries: int = 0
     losses: int = 0
     is_released: bool = False
+    rewinds: int = 0
+    """Times this attempt went back to an earlier step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,9 @@ def begin(
         return None
     job.state, job.stage, job.token, job.executor, job.updated_at = "processing", job.next_step, token, executor, now
     add_event(session, job, "began", now)
-    return Claim(job_id, attempt, job.next_step, token, job.tries, job.losses, job.is_released)
+    rewound = JobEvent.job_id == job_id, JobEvent.attempt == attempt, JobEvent.kind == "rewound"
+    rewinds = session.scalar(select(func.count()).where(*rewound)) or 0
+    return Claim(job_id, attempt, job.next_step, token, job.tries, job.losses, job.is_released, rewinds)
 
 
 def locked_job(session: Session, job_id: str) -> Job | None:

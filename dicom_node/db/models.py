@@ -48,7 +48,8 @@ SR_KINDS = ("sr", "sr_comprehensive", "sr_enhanced", "sr_text")
 """Kinds of result that are the report: as it was made, and as destinations that take an older class get it."""
 SR_CLASSES = ("auto", "comprehensive_3d", "comprehensive", "enhanced", "basic_text")
 """Which SR class a destination gets: the first of the four that its association accepts, or always the one named."""
-DELIVERY_STATES = ("PENDING", "SENT", "COMMITTED", "FAILED")
+DELIVERY_STATES = ("PENDING", "SENT", "COMMITTED", "CONFIRMED", "FAILED")
+"""To be sent; accepted by the peer; promised by storage commitment; found by asking the peer; dead letter."""
 PEER_KINDS = ("dimse", "dicomweb", "orthanc")
 """How a peer is spoken to: DIMSE, DICOMweb (QIDO-RS, WADO-RS, STOW-RS) or an Orthanc's own REST interface."""
 RETRIEVALS = ("get", "move")
@@ -157,6 +158,10 @@ class Instance(Hospital):
     is_correction: Mapped[bool | None]
     """Of a Segmentation that others made: whether it corrects ours; None until it was looked at."""
     received_at: Mapped[datetime] = mapped_column(index=True)
+    association_id: Mapped[str | None] = mapped_column(String(32))
+    """The association that brought it (``dicom_node.db.routing_tables.ReceivingAssociation``)."""
+    is_examined: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Of an object of a class this node makes: whether its equipment was looked at."""
 
 
 class Quarantined(Hospital):
@@ -188,6 +193,17 @@ class StudyVersion(Hospital):
     correction_id: Mapped[str | None] = mapped_column(String(32))
     job_id: Mapped[str] = mapped_column(String(32), unique=True)
     created_at: Mapped[datetime]
+    rule_name: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    """The routing rule that took it, with the hash of what that rule said then."""
+    rule_hash: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    pipelines: Mapped[str] = mapped_column(String(32), default="hip,spine", server_default="hip,spine")
+    priority: Mapped[str] = mapped_column(String(16), default="normal", server_default="normal")
+    destinations: Mapped[str] = mapped_column(Text, default="", server_default="")
+    """Names of the peers that get the results, one a line; empty: as the peers' own settings say."""
+    incomplete: Mapped[str] = mapped_column(String(500), default="", server_default="")
+    """What it lacked when it was taken all the same; empty: nothing is known to lack."""
+    forced_by: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    """The operator who had it taken before its time, or by hand."""
 
 
 class Result(Hospital):
@@ -216,12 +232,21 @@ class Delivery(Hospital):
     attempt: Mapped[int]
     state: Mapped[str] = mapped_column(String(16))
     attempts: Mapped[int]
+    """Tries since the state last changed."""
     sentence: Mapped[str] = mapped_column(String(500))
     updated_at: Mapped[datetime]
+    number: Mapped[int] = mapped_column(default=1, server_default="1")
+    """Of the try that is due or running; every one has a workflow of its own."""
+    submitted: Mapped[int] = mapped_column(default=0, server_default="0")
+    """The last try that was handed to the engine."""
+    next_try_at: Mapped[datetime | None] = mapped_column(index=True)
+    """None: nothing is left to do."""
+    given_up_from: Mapped[str] = mapped_column(String(16), default="", server_default="")
+    """The state in which a person gave it up, to undo that."""
 
 
 class Receipt(Hospital):
-    """A peer's answer for one object of a delivery."""
+    """A peer's answer for one object of a delivery that it accepted, and what it said of it later."""
 
     __tablename__ = "receipts"
     delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id", ondelete="CASCADE"), primary_key=True)
@@ -230,6 +255,14 @@ class Receipt(Hospital):
     )
     status: Mapped[int]
     received_at: Mapped[datetime]
+    sendings: Mapped[int] = mapped_column(default=1, server_default="1")
+    """How often it was sent and accepted."""
+    committed_at: Mapped[datetime | None]
+    commitment_status: Mapped[int | None]
+    """Failure reason where the peer did not commit itself (PS3.3 C.14.1.1)."""
+    found_at: Mapped[datetime | None]
+    is_lost: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """The peer does not have it after all, or is to get it again: it is sent once more."""
 
 
 class AssociationRow(Hospital):
@@ -246,6 +279,13 @@ class AssociationRow(Hospital):
     refused: Mapped[int]
     received_bytes: Mapped[int] = mapped_column(BigInteger)
     outcome: Mapped[str] = mapped_column(String(32))
+    is_tls: Mapped[bool] = mapped_column(default=False, server_default=false())
+    errors: Mapped[str] = mapped_column(String(200), default="", server_default="")
+    """Statuses other than success with their numbers: ``0xA700 3, 0xC000 1``."""
+    association_id: Mapped[str] = mapped_column(String(32), default="", server_default="")
+    """What the instances it brought call it."""
+    is_audited: Mapped[bool] = mapped_column(default=False, server_default=false(), index=True)
+    """Whether the audit tells of it."""
 
 
 class Commitment(Hospital):
@@ -365,3 +405,22 @@ class Job(Research):
     attempts: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(index=True)
     updated_at: Mapped[datetime]
+    next_step: Mapped[str] = mapped_column(String(16), default="deidentify", server_default="deidentify")
+    """The step that runs, or runs next."""
+    is_paused: Mapped[bool] = mapped_column(default=False, server_default=false())
+    is_released: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """An operator let it go on where it had waited for one."""
+    due_at: Mapped[datetime | None]
+    """Before this time it is not tried again."""
+    queue: Mapped[str] = mapped_column(String(8), default="", server_default="", index=True)
+    """The engine's queue it was handed to; empty: it waits in this table."""
+    ticket: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Counts the hand-overs to the engine; only the last one's workflow may begin a step."""
+    token: Mapped[str | None] = mapped_column(String(32))
+    """Of the one execution that may write for this job now; None: nobody may."""
+    executor: Mapped[str] = mapped_column(String(100), default="", server_default="")
+    """The process that runs the step, or ran the last one."""
+    tries: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Times the step that runs next has failed and is repeated."""
+    losses: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Times the process was lost in that step."""

@@ -10,6 +10,12 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.orm import DeclarativeBase, Session
 
+import dicom_node.db.delivery_tables
+import dicom_node.db.dicomweb_tables
+import dicom_node.db.request_tables
+import dicom_node.db.routing_tables  # noqa: F401 - their tables join the metadata
+from dicom_node.db import audit_tables as _audit_tables  # noqa: F401 - its tables join the metadata
+from dicom_node.db import node_tables as _node_tables  # noqa: F401 - its tables join the metadata
 from dicom_node.db.models import Hospital, Identity, Research
 from dicom_node.settings import Settings
 
@@ -47,7 +53,7 @@ def database_urls(settings: Settings) -> dict[str, str]:
 
 def open_engine(url: str) -> sa.Engine:
     """Open one database; SQLite is told to fsync every commit and to enforce foreign keys."""
-    engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"), hide_parameters=True)
     if engine.dialect.name == "sqlite":
         if engine.url.database:
             Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)

@@ -283,12 +283,6 @@ def version_of_job(session: Session, job_id: str) -> StudyVersion:
     return session.scalars(select(StudyVersion).where(StudyVersion.job_id == job_id)).one()
 
 
-def jobs_of_study(session: Session, study_instance_uid: str) -> list[str]:
-    """Job ids of the versions of a study."""
-    wanted = select(StudyVersion.job_id).where(StudyVersion.study_instance_uid == study_instance_uid)
-    return list(session.scalars(wanted))
-
-
 def versions(session: Session, since: datetime | None = None) -> list[StudyVersion]:
     """Every study version, newest first; only those made at or after ``since`` when it is given."""
     wanted = select(StudyVersion).order_by(StudyVersion.created_at.desc())

@@ -42,6 +42,7 @@ class LocalNode:
             "dicom_port": self.dicom_port,
             "web_port": self.web_port,
             "reserve_bytes": 200_000_000,
+            "watermark_percent": 100,
             **settings,
         }
         self._process: subprocess.Popen[bytes] | None = None
@@ -72,6 +73,12 @@ class LocalNode:
                 time.sleep(0.1)
         self.kill()
         raise ConfigurationError(f"The node did not start; see {self._log}.")
+
+    @property
+    def process_id(self) -> int:
+        """Of the running process."""
+        assert self._process is not None
+        return self._process.pid
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask the process and its children to stop, as a service manager or a terminal does; return the exit code."""

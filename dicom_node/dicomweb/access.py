@@ -1,8 +1,7 @@
 """Who may use DICOMweb: a guard before its routes.
 
 Its answers hold patients' names, so it is for the node's own machine and for the addresses an administrator names;
-viewers in browsers need their origin named too (Fetch standard, CORS). What fails unforeseen is answered without a word
-of the request, and logged as its kind alone.
+viewers in browsers need their origin named too (Fetch standard, CORS).
 """
 
 from collections.abc import Sequence
@@ -15,9 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dicom_node.dicomweb.place import PREFIX
 from dicom_node.errors import ConfigurationError
-from dicom_node.logs import log
 
-LOG = log(__name__)
 METHODS = "GET, HEAD, POST, OPTIONS"
 PREFLIGHT_S = "600"
 Network = IPv4Network | IPv6Network
@@ -89,7 +86,7 @@ class DicomwebGuard:
         elif scope["method"] == "OPTIONS" and is_viewer:
             answer = _preflight(Headers(scope=scope))
         else:
-            await self._pass_on(scope, receive, send)
+            await self._app(scope, receive, send)
             return
         await answer(scope, receive, send)
 
@@ -102,22 +99,6 @@ class DicomwebGuard:
             return False
         plain = getattr(address, "ipv4_mapped", None) or address
         return plain.is_loopback or any(plain in network for network in self._networks)
-
-    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        has_begun = False
-
-        async def watch(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watch)
-        except Exception as error:  # noqa: BLE001 - the boundary: a traceback may quote the request
-            LOG.error("dicomweb_failed", error=type(error).__name__, method=scope["method"])
-            if has_begun:
-                raise ConnectionError("an answer could not be completed") from None
-            await JSONResponse({"detail": "The node could not answer this."}, 500)(scope, receive, send)
 
 
 def _preflight(headers: Headers) -> Response:
@@ -136,7 +117,8 @@ def _with_headers(send: Send, origin: str, *, may_be_embedded: bool) -> Send:
     """Add what every answer has: no cache keeps it, the viewer's origin may read it.
 
     A document is embedded by a viewer without an Origin header, so any page may embed it where a viewer's origin is set
-    and none where not (Fetch standard, Cross-Origin-Resource-Policy); a page cannot read what it embeds.
+    and none where not (Fetch standard, Cross-Origin-Resource-Policy); a page cannot read what it embeds. A document
+    that is no PDF may hold a script, which would run with the rights of the node's own pages; so none may run.
     """
 
     async def add(message: Message) -> None:
@@ -146,6 +128,8 @@ def _with_headers(send: Send, origin: str, *, may_be_embedded: bool) -> Send:
             headers["X-Content-Type-Options"] = "nosniff"
             headers["Cross-Origin-Resource-Policy"] = "cross-origin" if may_be_embedded else "same-origin"
             headers["Cross-Origin-Embedder-Policy"] = "require-corp"
+            if not headers.get("content-type", "").startswith("application/pdf"):
+                headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
             headers.append("Vary", "Origin")
             if origin:
                 headers["Access-Control-Allow-Origin"] = origin

@@ -88,5 +88,7 @@ def tags_of(keywords: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(tag_of(keyword) for keyword in keywords)
 
 
+UID_TAGS = ("0020000D", "0020000E", "00080018")
+"""Study, Series and SOP Instance UID."""
 RETURNED_TAGS = {level: frozenset(tags_of(keywords)) for level, keywords in RETURNED.items()}
 KEPT_TAGS = {level: tags_of((*RETURNED[level], *FURTHER[level])) for level in RETURNED}

@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from dicom_node import clock
 from dicom_node.db import dicomweb as rows
 from dicom_node.db.dicomweb_tables import TEXT_LENGTH, CatalogueInstance, CatalogueSeries, CatalogueStudy
 from dicom_node.db.models import Instance, Result, StudyVersion
@@ -79,7 +80,7 @@ class Catalogue:
 
     def _read_series(self) -> None:
         with transaction(self._engine) as session:
-            since = self._seen_until - LOOK_BACK if self._seen_until else None
+            since = min(self._seen_until, clock.now()) - LOOK_BACK if self._seen_until else None  # a clock may be ahead
             arrived = rows.arrived_series(session, since)
             seen = rows.seen_series(session, since)
             news = [(study, series) for study, series, at in arrived if seen.get((study, series)) != at]

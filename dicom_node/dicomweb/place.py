@@ -1,14 +1,13 @@
 """Where a study, series or instance is on the web (PS3.18 10.4.1)."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastapi import HTTPException, Request
 
+from dicom_node.uids import is_uid
+
 PREFIX = "/dicom-web"
-UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
-UID_LENGTH = 64
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -41,11 +40,6 @@ def base_url(request: Request) -> str:
     if url.port is None and server and server[1] and url.hostname in (*LOOPBACK, server[0]):
         url = url.replace(port=server[1])
     return f"{str(url).rstrip('/')}{PREFIX}"
-
-
-def is_uid(text: str) -> bool:
-    """Tell whether a text is a UID (PS3.5 9.1); nothing of one that is not is logged."""
-    return len(text) <= UID_LENGTH and UID.fullmatch(text) is not None
 
 
 def read_uid(text: str) -> str:

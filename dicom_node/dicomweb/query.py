@@ -10,7 +10,7 @@ from pydicom.datadict import dictionary_has_tag, keyword_for_tag
 from dicom_node.db.dicomweb import Condition, Level
 from dicom_node.dicomweb.attributes import KEYS, Key, tag_of
 from dicom_node.dicomweb.catalogue import comparable
-from dicom_node.dicomweb.place import is_uid
+from dicom_node.uids import is_uid
 
 PAGE = 1000
 """Results of one answer at most; the rest is asked for with ``offset``."""

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from io import BytesIO
+from threading import BoundedSemaphore
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from fastapi.responses import Response
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset
-from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
 
 from dicom_node.dicomweb.accept import choices, refusal
 from dicom_node.dicomweb.archive import Archive
@@ -23,8 +24,10 @@ from dicom_node.errors import InstanceUnreadable
 from dicom_node.storage.syntaxes import DEFLATED
 
 FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG"}
-FRAME_LIMIT_BYTES = 1 << 28
-"""Largest frame that is rendered."""
+FRAME_LIMIT_BYTES = 1 << 26
+"""Largest frame that is rendered: the largest mammograms have 5 000 by 6 000 pixels of 16 bits."""
+AT_ONCE = BoundedSemaphore(2)
+"""Greys are worked on as numbers of 8 bytes, several times over: a gigabyte for the largest frame."""
 VIEWPORT_LIMIT = 8192
 THUMBNAIL_PIXELS = 128
 FUNCTIONS = ("linear", "linear-exact", "sigmoid")
@@ -155,11 +158,9 @@ def _document(archive: Archive, place: Place) -> tuple[bytes, str]:
 def _picture(layout: PixelLayout, number: int, looks: Looks) -> Image.Image:
     if layout.frame_bits > FRAME_LIMIT_BYTES * 8:
         raise HTTPException(413, "The frame is too large to be rendered.")
-    header = read_header(layout.path).dataset
     try:
-        pixels = pixel_array(_source(layout), index=number - 1)
-        grey_or_rgb = pixels if pixels.ndim == 3 else _grey(pixels, header, looks.window)
-        picture = Image.fromarray(np.ascontiguousarray(_as_bytes(grey_or_rgb)))
+        with AT_ONCE:
+            picture = _decoded(layout, number, looks.window)
     except Exception as error:  # noqa: BLE001 - hostile pixels fail in any way
         raise InstanceUnreadable(f"The frame cannot be rendered ({type(error).__name__}).") from None
     if looks.viewport is not None:
@@ -168,6 +169,15 @@ def _picture(layout: PixelLayout, number: int, looks: Looks) -> Image.Image:
         size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
         picture = picture.resize(size, Image.Resampling.BILINEAR)
     return picture
+
+
+def _decoded(layout: PixelLayout, number: int, window: Window | None) -> Image.Image:
+    header = read_header(layout.path).dataset
+    pixels = pixel_array(_source(layout), index=number - 1)
+    if layout.photometric == "PALETTE COLOR":
+        pixels = apply_color_lut(pixels, header)
+    grey_or_rgb = pixels if pixels.ndim == 3 else _grey(pixels, header, window)
+    return Image.fromarray(np.ascontiguousarray(_as_bytes(grey_or_rgb)))
 
 
 def _source(layout: PixelLayout) -> Any:

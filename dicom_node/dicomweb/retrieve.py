@@ -16,8 +16,9 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from dicom_node.db.dicomweb import Held
 from dicom_node.dicomweb.accept import ANY_SYNTAX, RELATED, Choice, choices, refusal
 from dicom_node.dicomweb.archive import Archive
+from dicom_node.dicomweb.attributes import UID_TAGS
 from dicom_node.dicomweb.bulk import OCTETS, bulk_value, frame_type
-from dicom_node.dicomweb.dicom_json import MEDIA_TYPE, dumps, json_of
+from dicom_node.dicomweb.dicom_json import MEDIA_TYPE, JsonDataset, dumps, json_of
 from dicom_node.dicomweb.place import Place, base_url, read_place
 from dicom_node.dicomweb.search import require_json
 from dicom_node.dicomweb.stored_file import (
@@ -201,19 +202,27 @@ def _metadata(archive: Archive, found: list[Held], base: str) -> Iterator[bytes]
     start = b"["
     for held in found:
         place = Place(held.study_instance_uid, held.series_instance_uid, held.sop_instance_uid)
-        try:
-            header = read_header(archive.path(held))
-            element = json_of(header.dataset, place.bulk_address(base))
-        except (InstanceUnreadable, OSError) as error:
-            LOG.error("kept_instance_unreadable", error=type(error).__name__)
-            continue
-        if header.pixel_tag:
-            tag = f"{header.pixel_tag:08X}"
-            vr = {"7FE00008": "OF", "7FE00009": "OD"}.get(tag, "OW")
-            element[tag] = {"vr": vr, "BulkDataURI": place.bulk_address(base)(tag)}
-        yield start + dumps(element)
+        yield start + dumps(_header_of(archive, held, place, base))
         start = b","
-    yield b"[]" if start == b"[" else b"]"
+    yield b"]"
+
+
+def _header_of(archive: Archive, held: Held, place: Place, base: str) -> JsonDataset:
+    try:
+        header = read_header(archive.path(held))
+    except (InstanceUnreadable, OSError) as error:
+        LOG.error("kept_instance_unreadable", error=type(error).__name__)
+        uids = (
+            ("00080016", held.sop_class_uid),
+            *zip(UID_TAGS, (place.study, place.series, place.instance), strict=True),
+        )
+        return {tag: {"vr": "UI", "Value": [uid]} for tag, uid in uids}
+    element = json_of(header.dataset, place.bulk_address(base))
+    if header.pixel_tag:
+        tag = f"{header.pixel_tag:08X}"
+        vr = {"7FE00008": "OF", "7FE00009": "OD"}.get(tag, "OW")
+        element[tag] = {"vr": vr, "BulkDataURI": place.bulk_address(base)(tag)}
+    return element
 
 
 def _frames(request: Request, place: Place, layout: PixelLayout, wanted: list[int]) -> Response:

@@ -12,13 +12,15 @@ from dicom_node.db.dicomweb import Level
 from dicom_node.db.session import transaction
 from dicom_node.dicomweb.accept import choices, refusal
 from dicom_node.dicomweb.archive import Archive
-from dicom_node.dicomweb.attributes import RETURNED_TAGS
+from dicom_node.dicomweb.attributes import RETURNED_TAGS, UID_TAGS
 from dicom_node.dicomweb.dicom_json import MEDIA_TYPE, JsonDataset, dumps, json_of
 from dicom_node.dicomweb.place import Place, base_url, read_uid
 from dicom_node.dicomweb.query import ORDER, Search, parse_search
 from dicom_node.dicomweb.stored_file import read_header
-from dicom_node.errors import SearchTooBroad
+from dicom_node.errors import InstanceUnreadable, SearchTooBroad
+from dicom_node.logs import log
 
+LOG = log(__name__)
 JSON_TYPES = (MEDIA_TYPE, "application/json")
 UID_KEYWORDS = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID"}
 MORE = "There are additional results that can be requested."
@@ -167,8 +169,7 @@ def _instances(archive: Archive, search: Search, base: str, place: dict[str, str
 
 def _identity(uids: Sequence[str]) -> JsonDataset:
     """Return the UIDs of a series or an instance: study, series, instance."""
-    tags = ("0020000D", "0020000E", "00080018")
-    return {tag: {"vr": "UI", "Value": [uid]} for tag, uid in zip(tags, uids, strict=False)}
+    return {tag: {"vr": "UI", "Value": [uid]} for tag, uid in zip(UID_TAGS, uids, strict=False)}
 
 
 def _chosen(search: Search, levels: Sequence[Level], *kept: str) -> JsonDataset:
@@ -189,7 +190,11 @@ def _further(archive: Archive, search: Search, path: str, place: Place, base: st
     """Return what was asked for of an instance beyond what the catalogue keeps: that is in its file."""
     if search.included == frozenset():
         return {}
-    header = read_header(archive.folder / path).dataset
+    try:
+        header = read_header(archive.folder / path).dataset
+    except (InstanceUnreadable, OSError) as error:
+        LOG.error("kept_instance_unreadable", error=type(error).__name__)
+        return {}
     tags = None if search.included is None else tuple(sorted(tag for tag in search.included if _is_tag(tag)))
     return json_of(header, place.bulk_address(base), tags)
 

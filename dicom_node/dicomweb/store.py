@@ -21,12 +21,13 @@ from dicom_node.dicomweb.accept import RELATED
 from dicom_node.dicomweb.archive import Archive
 from dicom_node.dicomweb.dicom_json import MEDIA_TYPE, dumps
 from dicom_node.dicomweb.multipart import BadMultipartError, MultipartReader, Part, media_type
-from dicom_node.dicomweb.place import Place, base_url, is_uid, read_uid
+from dicom_node.dicomweb.place import Place, base_url, read_uid
 from dicom_node.dicomweb.search import require_json
 from dicom_node.errors import NotDicom
 from dicom_node.logs import log
 from dicom_node.net.statuses import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, status_of
 from dicom_node.storage.dicom_file import read_dicom_file
+from dicom_node.uids import is_uid
 
 LOG = log(__name__)
 CALLING_AET = "STOW-RS"
@@ -128,7 +129,7 @@ async def _store(archive: Archive, request: Request, study: str) -> Response:
         problem = str(error)
     finally:
         outcomes = await window.end()
-    await run_sync(lambda: archive.tell(*_events(request, outcomes)))
+        await run_sync(lambda: archive.tell(*_events(request, outcomes)))  # also when the client has gone meanwhile
     if problem and not outcomes:
         raise HTTPException(400, problem)
     if not outcomes:

@@ -105,7 +105,7 @@ class Execution:
         try:
             return self._run(claim)
         except InputGone as error:
-            is_allowed = claim.tries < _repeats(InputGone) and self._order.index(error.step) < self._order.index(
+            is_allowed = claim.rewinds < _repeats(InputGone) and self._order.index(error.step) < self._order.index(
                 claim.step
             )
             return Outcome("rewound", str(error), next_step=error.step) if is_allowed else Outcome("failed", str(error))
@@ -142,7 +142,7 @@ class Execution:
             values |= {"state": "pending", "tries": claim.tries + 1, "stage": f"{claim.step} is to be repeated"}
             values |= {"due_at": now + timedelta(seconds=outcome.pause_s)}
         if outcome.kind == "rewound":
-            values |= {"next_step": outcome.next_step, "stage": f"goes back to {outcome.next_step}"}
+            values |= {"next_step": outcome.next_step, "stage": f"goes back to {outcome.next_step}", "tries": 0}
         if outcome.kind == "ended":
             values |= {"tries": 0, "losses": 0}
             values |= _onward(outcome.next_step)

@@ -29,7 +29,9 @@ RETRIES = (
     Retry(DiskFull, 100, 60, 3600, "somebody has to free space; the job waits about four days for it"),
     Retry(Unavailable, 10, 5, 900, "a database, disk or peer is away, or the node was told to stop"),
     Retry(StepCrashed, 1, 60, 60, "the system ended the step's process, as when memory is short: once more, later"),
-    Retry(InputGone, 2, 0, 0, "what an earlier step left is gone: that step is done again first"),
+    Retry(
+        InputGone, 3, 0, 0, "what an earlier step left is gone: that step is done again first; counted in an attempt"
+    ),
 )
 LOSSES = 3
 """Times the process that runs a step may be lost in it; one more, and the job has failed: it may be the cause."""

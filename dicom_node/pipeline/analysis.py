@@ -1,7 +1,7 @@
 """Step 2: the analysis itself, as one straight function. It sees clean instances, numbers and nothing else."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -10,27 +10,36 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
 from dicom_node.errors import JobRejected
-from dicom_node.pipeline.calibration import Choice, load_choice
+from dicom_node.pipeline.calibration import Choice, load_choice, load_phantoms
 from dicom_node.pipeline.corrections import load_correction
 from dicom_node.pipeline.report_files import save_report
+from dicom_node.pipeline.requests_subject import load_request, subject_of
 from dicom_node.pipeline.results import Findings, forbidding_sentences, report_from
 from dicom_node.storage.files import write_durably
 from fe.errors import FeError
 from fe.femur_sensitivity import femur_sensitivity
 from fe.sensitivity import Sensitivity
 from fe.strength import FemurStrength, femur_strength
-from inference.calibration import rho_ash_mg_per_cm3, rho_qct_mg_per_cm3
+from inference.calibration import CalibrationRecord, rho_ash_mg_per_cm3, rho_qct_mg_per_cm3
 from inference.densitometry import lumbar_mean, measure_density
 from inference.dicom_volume import volume_from_datasets
 from inference.errors import InferenceError
-from inference.labels import BY_KEY, FEMURS
+from inference.labels import BY_KEY, FEMURS, VERTEBRAE
+from inference.phantom import Phantom
 from inference.quality import QualityFlag, forbids_strength, merged_flags
-from inference.segmentation import ClassicalSegmenter, Segmenter
+from inference.scan_calibration import calibrate_scan
+from inference.segmentation import ClassicalSegmenter, Segmentation, Segmenter
 from inference.structure_checks import check_structures
 from inference.volume import Volume, canonical
 from inference.volume_checks import check_volume
 
 Progress = Callable[[float, str], None]
+PIPELINE_BONES: dict[str, tuple[str, ...]] = {
+    "hip": ("femur_right", "femur_left", "hip_right", "hip_left"),
+    "spine": (*VERTEBRAE, "sacrum"),
+}
+"""What a routing rule may ask for, and the structures that are kept for it; all are looked for, as levels need both."""
+PIPELINE_NAMES = {"hip": "hip", "spine": "lumbar vertebra"}
 SLICES_FILE = "slices.txt"
 """Clean SOP Instance UIDs of the analysed slices, in the order of the masks."""
 
@@ -39,7 +48,8 @@ SLICES_FILE = "slices.txt"
 class Tools:
     """What an analysis needs besides images.
 
-    ``created`` is the job's time, carried by every result; ``serial_number`` names this node in them.
+    ``created`` is the job's time, carried by every result; ``serial_number`` names this node in them. ``pipelines``
+    says which bones were asked for; ``incomplete`` what the study lacked when it was taken all the same.
     """
 
     job_reference: str
@@ -48,7 +58,11 @@ class Tools:
     calibration: Choice
     element_mm: float
     with_interval: bool = True
+    phantoms: tuple[Phantom, ...] = ()
+    may_use_tissues: bool = False
     segmenter: Segmenter = field(default_factory=ClassicalSegmenter)
+    pipelines: tuple[str, ...] = tuple(PIPELINE_BONES)
+    incomplete: str = ""
 
 
 def analyse_folder(clean: Path, output: Path, tools: Tools, progress: Progress) -> str:
@@ -62,7 +76,8 @@ def analyse_folder(clean: Path, output: Path, tools: Tools, progress: Progress) 
     findings = analyse([dcmread(path) for path in sorted(clean.glob("*.dcm"))], tools, progress)
     report, figures = report_from(findings, tools)
     write_durably(output / SLICES_FILE, ["\n".join(findings.volume.instance_uids).encode()])
-    save_report(report, output, figures)
+    subject = subject_of(dcmread(min(clean.glob("*.dcm")), stop_before_pixels=True), load_request(clean.parent))
+    save_report(report, output, {**figures, "subject": subject})
     progress(1.0, "report")
     return report.headline
 
@@ -80,16 +95,20 @@ def analyse(instances: Sequence[Dataset], tools: Tools, progress: Progress) -> F
     try:
         volume = volume_from_datasets(instances)
         flags = merged_flags(check_volume(volume), calibration_flags)
-        segmentation = tools.segmenter.segment(volume, lambda done, doing: progress(0.05 + 0.4 * done, doing))
+        found = tools.segmenter.segment(volume, lambda done, doing: progress(0.05 + 0.4 * done, doing))
+        segmentation = asked_for(found, tools.pipelines)
         flags = merged_flags(flags, segmentation.flags, check_structures(volume, segmentation.labels))
         if not segmentation.labels.any():
-            raise JobRejected(f"Found neither a hip nor a lumbar vertebra in this CT. {forbidding_sentences(flags)}")
+            raise JobRejected(f"{_nothing_found(tools.pipelines)} {forbidding_sentences(flags)}")
         progress(0.45, "measuring density")
+        record, flags = calibrate_scan(
+            volume, segmentation.labels, record, flags, tools.phantoms, may_use_tissues=tools.may_use_tissues
+        )
         densities, density_flags = measure_density(volume, segmentation.labels, record, flags)
         flags = merged_flags(flags, density_flags)
     except InferenceError as error:
         raise JobRejected(str(error)) from None
-    strengths, sensitivities, strength_flags = _strengths(volume, segmentation.labels, flags, tools, progress)
+    strengths, sensitivities, strength_flags = _strengths(volume, segmentation.labels, flags, record, tools, progress)
     flags = merged_flags(flags, strength_flags)
     progress(0.9, "pictures")
     return Findings(
@@ -104,13 +123,34 @@ def analyse(instances: Sequence[Dataset], tools: Tools, progress: Progress) -> F
     )
 
 
+def asked_for(found: Segmentation, pipelines: Sequence[str]) -> Segmentation:
+    """Keep the structures of the pipelines that were asked for, and the flags that concern them."""
+    kept = {key for name in pipelines for key in PIPELINE_BONES[name]}
+    if kept.issuperset(BY_KEY):
+        return found
+    values = [BY_KEY[key].value for key in kept]
+    labels = np.where(np.isin(found.labels, values), found.labels, 0).astype(np.uint8)
+    flags = tuple(flag for flag in found.flags if flag.subject not in BY_KEY or flag.subject in kept)
+    return replace(found, labels=labels, flags=flags)
+
+
+def _nothing_found(pipelines: Sequence[str]) -> str:
+    names = [PIPELINE_NAMES[name] for name in PIPELINE_BONES if name in pipelines]
+    found = f"neither a {' nor a '.join(names)}" if len(names) > 1 else f"no {names[0]}"
+    return f"Found {found} in this CT."
+
+
 def _strengths(
-    volume: Volume, labels: NDArray[np.uint8], flags: Sequence[QualityFlag], tools: Tools, progress: Progress
+    volume: Volume,
+    labels: NDArray[np.uint8],
+    flags: Sequence[QualityFlag],
+    record: CalibrationRecord,
+    tools: Tools,
+    progress: Progress,
 ) -> tuple[dict[str, FemurStrength], dict[str, Sensitivity], tuple[QualityFlag, ...]]:
     """Compute the strength of every femur that may be computed; a femur without a model gets a flag."""
     upright, orientation = canonical(volume)
     turned = orientation.apply(labels)
-    record, _ = tools.calibration
     wanted = [key for key in FEMURS if (turned == BY_KEY[key].value).any() and not forbids_strength(flags, key)]
     if not wanted:
         return {}, {}, ()
@@ -157,5 +197,9 @@ def load_tools(task: dict[str, str], folder: Path) -> Tools:
         calibration=load_choice(folder / "calibration.json"),
         element_mm=float(task["element_mm"]),
         with_interval=bool(task["with_interval"]),
+        phantoms=load_phantoms(Path(task["phantom_file"]) if task["phantom_file"] else None),
+        may_use_tissues=bool(task["may_use_tissues"]),
         segmenter=load_correction(folder) or ClassicalSegmenter(),
+        pipelines=tuple(task.get("pipelines", ",".join(PIPELINE_BONES)).split(",")),
+        incomplete=task.get("incomplete", ""),
     )

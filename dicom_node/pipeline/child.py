@@ -22,7 +22,7 @@ def work(task: dict[str, Any], progress: Progress) -> dict[str, Any]:
     if task["action"] == "analyse":
         folder = Path(task["folder"])
         tools = load_tools(task, folder)
-        return {"headline": analyse_folder(folder / "clean", folder / "report", tools, progress)}
+        return {"headline": analyse_folder(folder / "clean", Path(task["output"]), tools, progress)}
     before = Before(
         previous=tuple(Path(path) for path in task["previous"]),
         correction=Path(task["correction"]) if task["correction"] else None,

@@ -69,6 +69,8 @@ class Outbox:
         try:
             if peer.is_removed:
                 raise DeliveryRefused("The peer was removed.")
+            if delivery.attempts > self.settings.delivery_attempts:
+                raise DeliveryRefused("Every try was broken off with the node's process; the log says why.")
             destination = destination_of(peer, self.settings)
             self._send_missing(delivery, peer, destination)
             waits = self._prove(delivery_id, number, peer, destination)
@@ -109,6 +111,8 @@ class Outbox:
             for row in pending
             if row.kind != "sr" or not has_report(self.settings.hospital_dir, row, classes, receipted)
         ]
+        if pending and not peer.receives_results:
+            raise DeliveryRefused("The peer receives no results any more.")
         if pending:
             with audited_sending(self.databases, self.settings, delivery.id, peer):
                 self._send(peer, destination, pending, delivery)

@@ -4,7 +4,7 @@ Everything here can be repeated: a version is committed first, its job row next,
 makes up for what a crash left out. What is decided of a study is ``dicom_node.pipeline.routing_studies``'s business.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,12 +14,7 @@ from pydicom import dcmread
 from sqlalchemy import true
 from sqlalchemy.orm import Session
 
-from dicom_node.db.jobs import (
-    discard_waiting,
-    get_job,
-    mark_pending,
-    submitted_jobs,
-)
+from dicom_node.db.jobs import discard_waiting, get_job, mark_pending, submitted_jobs
 from dicom_node.db.models import SEGMENTATION_CLASS, Job, Peer, StudyVersion
 from dicom_node.db.requests import asked_priority
 from dicom_node.db.routing import (
@@ -38,14 +33,15 @@ from dicom_node.db.studies import (
     StudyArrivals,
     YoungArrivals,
     arrivals,
-    jobs_of_study,
     series_arrivals,
     studies_due,
     these_studies,
     unexamined,
     versions,
+    versions_of,
     young_arrivals,
 )
+from dicom_node.jobs.failure import describe_failure
 from dicom_node.logs import log
 from dicom_node.pipeline.corrections import is_correction
 from dicom_node.pipeline.reidentification import OWN_MANUFACTURER, OWN_MODEL
@@ -101,6 +97,7 @@ class Dispatcher:
         self._counter = counter
         self._full_pass_due: datetime | None = None
         self._seen: dict[str, _Seen] = {}
+        self._undecided: set[str] = set()
 
     def __call__(self, now: datetime) -> int:
         """Make one pass at a timezone-aware time; return how many jobs were handed to the engine."""
@@ -133,6 +130,7 @@ class Dispatcher:
         if unseen:
             examine_arrivals(self._databases, self._folder, these_studies(unseen))
         wanted |= {uid for uid, one in young.items() if self._seen.get(uid, UNSEEN).may_differ(one, now)}
+        wanted |= self._undecided
         seen = {uid: _Seen(one.count, one.newest, self._seen.get(uid, UNSEEN).again) for uid, one in young.items()}
         return (these_studies(wanted) if wanted else None), seen
 
@@ -150,37 +148,43 @@ class Dispatcher:
         with transaction(self._databases.hospital) as session:
             cases = cases_of(session, choose, has_counter=self._counter is not None)
             rules = rules_in_force(session).rules if cases else ()
-        decisions = [(case, decide(case, rules, self._facts(case, rules), now, self._patience)) for case in cases]
-        superseded = self._carry_out(decisions, now)
-        if superseded:
-            with transaction(self._databases.research) as session:
-                discard_waiting(session, superseded, now)
+        decisions = list(self._decisions(cases, rules, now))
+        self._carry_out(decisions, now)
         questions = [question for _, decision in decisions if decision for question in decision.questions]
         if questions and self._counter is not None:
             self._counter.ask(questions)
         return decisions
 
+    def _decisions(
+        self, cases: Sequence[Case], rules: Sequence[Rule], now: datetime
+    ) -> Iterator[tuple[Case, Decision | None]]:
+        """Decide on each study; one on which nothing can be decided holds up no other, and is looked at again."""
+        self._undecided = set()
+        for case in cases:
+            try:
+                yield case, decide(case, rules, self._facts(case, rules), now, self._patience)
+            except Exception as error:  # noqa: BLE001 - the boundary: one study must not stop the others
+                LOG.error("study_not_decided", failure=describe_failure(error))
+                self._undecided.add(case.study.study_instance_uid)
+
     def _facts(self, case: Case, rules: Sequence[Rule]) -> "_Facts":
         return _Facts(self._databases, self._folder, case.study.study_instance_uid, rules)
 
-    def _carry_out(self, decisions: Sequence[tuple[Case, Decision | None]], now: datetime) -> list[str]:
-        """Write rows and versions in one transaction; return the jobs of older versions."""
+    def _carry_out(self, decisions: Sequence[tuple[Case, Decision | None]], now: datetime) -> None:
+        """Write rows and versions in one transaction."""
         carried = [case.order.id for case, _ in decisions if case.order is not None and case.order.is_open]
         changed = [(case, decision) for case, decision in decisions if decision is not None]
-        superseded: list[str] = []
         if not (carried or changed):
-            return superseded
+            return
         with transaction(self._databases.hospital) as session:
             close_orders(session, carried)
             for case, decision in changed:
                 if decision.rule is not None:
-                    superseded += jobs_of_study(session, case.study.study_instance_uid)
                     version = _next_version(case.study, decision, decision.rule, now)
                     version.priority = asked_priority(session, version.study_instance_uid) or version.priority
                     session.add(version)
                 session.merge(_route_row(case, decision, now))
                 LOG.info("study_routed", state=decision.state, instances=case.study.instance_count)
-        return superseded
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,10 +277,24 @@ def examine_arrivals(databases: Databases, hospital_dir: Path, choose: Choose = 
     with transaction(databases.hospital) as session:
         for instance in unexamined(session, choose):
             path = hospital_dir / instance.path
+            if _is_refused(path):
+                continue
             instance.is_examined = True
             instance.is_own = is_of_osteonode(path)
             if instance.sop_class_uid == SEGMENTATION_CLASS and instance.is_correction is None:
                 instance.is_correction = not instance.is_own and is_correction(path)
+
+
+def _is_refused(path: Path) -> bool:
+    """Tell whether the system refuses to read a file that is there: it is looked at again when it can be."""
+    try:
+        path.open("rb").close()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        LOG.warning("object_not_examined", reason=error.strerror)
+        return True
+    return False
 
 
 def is_of_osteonode(path: Path) -> bool:
@@ -293,13 +311,24 @@ OWN_EQUIPMENT = (OWN_MANUFACTURER.casefold(), OWN_MODEL.casefold())
 
 
 def make_up_jobs(databases: Databases, now: datetime, since: datetime | None = None) -> None:
-    """Give every version its job row; only versions made since a time when it is given."""
+    """Give every version its job row; only versions made since a time when it is given.
+
+    With it goes what waits of older versions of the study, in one transaction: no crash leaves both.
+    """
     with transaction(databases.hospital) as session:
         decided = versions(session, since)
     with transaction(databases.research) as session:
-        for version in decided:
-            if get_job(session, version.job_id) is None:
-                session.add(_new_job(version, now))
+        missing = [version for version in reversed(decided) if get_job(session, version.job_id) is None]
+    if not missing:
+        return
+    with transaction(databases.hospital) as session:
+        known = versions_of(session, {version.study_instance_uid for version in missing})
+    with transaction(databases.research) as session:
+        for version in missing:
+            older = (one.job_id for one in known[version.study_instance_uid] if one.version < version.version)
+            discard_waiting(session, older, now)
+            session.add(_new_job(version, now))
+            session.flush()
 
 
 def hand_over(databases: Databases, engine: Engine, now: datetime) -> int:

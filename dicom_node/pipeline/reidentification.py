@@ -6,7 +6,6 @@ the standard's, and when the PACS says today what the map says. Anything else is
 
 import unicodedata
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
@@ -18,11 +17,8 @@ from dicom_node.identity.causes import NotReidentifiable
 from dicom_node.identity.map import IdentityMap
 from dicom_node.identity.person import Person, person_from_header
 from dicom_node.jobs.failure import describe_failure
-from dicom_node.logs import log
-from dicom_node.net.find import StudyIdentity, find_study, identity_of_header
-from dicom_node.net.scu import Address
+from dicom_node.net.find import StudyIdentity, identity_of_header
 
-LOG = log(__name__)
 OWN_MANUFACTURER = "OsteoNode"
 OWN_MODEL = "osteonode"
 """The Enhanced General Equipment of every object this node makes (sr_export)."""
@@ -173,17 +169,22 @@ def _representations(name: str) -> list[str]:
     return ["^".join(part.strip() for part in _text(group).split("^")).rstrip("^") for group in name.split("=")]
 
 
-def refuse_changed_identity(address: Address, paths: Sequence[Path], *, must_know_study: bool) -> None:
+def refuse_changed_identity(find: Find, paths: Sequence[Path], *, must_know_study: bool) -> bool:
     """Ask a peer about every study of the files before they are sent to it.
 
     Parameters
     ----------
-    address
-        The peer.
+    find
+        Asks the peer.
     paths
         DICOM files under original headers.
     must_know_study
         As for `check_identity_with_pacs`.
+
+    Returns
+    -------
+    bool
+        Whether the peer confirmed every study.
 
     Raises
     ------
@@ -198,8 +199,8 @@ def refuse_changed_identity(address: Address, paths: Sequence[Path], *, must_kno
         identity = identity_of_header(header)
         if expected.setdefault(str(header.StudyInstanceUID), identity) != identity:
             raise DeliveryRefused("The result objects name several identities for one study; nothing was sent.")
-    for study_instance_uid, identity in expected.items():
-        is_confirmed = check_identity_with_pacs(
-            partial(find_study, address), identity, study_instance_uid, must_know_study=must_know_study
-        )
-        LOG.info("identity_checked", peer=address.ae_title, is_confirmed=is_confirmed)
+    confirmed = [
+        check_identity_with_pacs(find, identity, study_instance_uid, must_know_study=must_know_study)
+        for study_instance_uid, identity in expected.items()
+    ]
+    return all(confirmed)

@@ -82,10 +82,10 @@ class Requests:
 
     def __call__(self, now: datetime) -> int:
         """Make one pass at a timezone-aware time; return how many requests were begun."""
-        if self._follow_due is None or now >= self._follow_due:
+        if _is_due(self._follow_due, FOLLOW_EVERY, now):
             self._follow_due = now + FOLLOW_EVERY
             follow(self._databases, now)
-        if self._renew_due is None or now >= self._renew_due:
+        if _is_due(self._renew_due, RENEW_EVERY, now):
             self._renew_due = now + RENEW_EVERY
             self._renew(now)
         begun = 0
@@ -265,3 +265,8 @@ class Requests:
     @property
     def _wait(self) -> timedelta:
         return timedelta(seconds=self._settings.request_wait_s)
+
+
+def _is_due(due: datetime | None, every: timedelta, now: datetime) -> bool:
+    """Tell whether it is time; also when the clock was set back, which would make the pause one of hours."""
+    return due is None or not due - every <= now < due

@@ -44,10 +44,12 @@ def hand_over_request(
     Returns
     -------
     str or None
-        The request's id; None where nobody asked for this study of this patient.
+        The request's id; None where nobody asked for this study of this patient. What an earlier request said is
+        removed then.
     """
     request = _request_for(session, header)
     if request is None:
+        (folder / FILE).unlink(missing_ok=True)
         return None
     age = request.age_years
     if age is not None and age_cap_years is not None:
@@ -60,6 +62,8 @@ def hand_over_request(
         "height_m": request.height_m,
         "ethnicity": request.ethnicity,
     }
+    if _tells_another_sex(header, request):
+        values = {"reference": request.reference}
     kept = _without_identity(values, header)
     if len(kept) < len(values):
         note(session, request.id, now, "Its reference or ethnicity holds something that identifies; it stays here.")
@@ -73,15 +77,20 @@ def differences(header: Dataset, request: Request) -> list[str]:
     """Say what the request and the header tell differently: it may be another patient's request."""
     values = header_values(header)
     said = []
-    if request.sex and values.get("sex", request.sex) != request.sex:
+    if _tells_another_sex(header, request):
         said.append(
-            "The request and the images tell a different sex: check that the patient is the one that was meant."
+            "The request and the images tell a different sex: check that the patient is the one that was meant. "
+            "Nothing that the request says of the patient is used."
         )
     for name, words in (("age_years", "age"), ("weight_kg", "weight"), ("height_m", "height")):
         asked, found = getattr(request, name), values.get(name)
         if asked is not None and isinstance(found, float | int) and abs(asked - found) > SAME[name]:
             said.append(f"The request and the images tell a different {words}; the images' is used.")
     return said
+
+
+def _tells_another_sex(header: Dataset, request: Request) -> bool:
+    return bool(request.sex) and header_values(header).get("sex", request.sex) != request.sex
 
 
 def _request_for(session: Session, header: Dataset) -> Request | None:

@@ -8,6 +8,9 @@ from dicom_node.db.request_tables import Request, RequestMatch
 from dicom_node.errors import ConfigurationError, NodeError, RetrievalRefused, Unavailable, WrongPatient
 from dicom_node.net.sources import Source, StudyMatch, StudyQuery
 
+MOST_INSTANCES = 1_000_000
+"""A peer that counts more in one study counts wrongly [m assumption]."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -78,7 +81,7 @@ def matches_from(request_id: str, found: Found) -> list[RequestMatch]:
             study_date=match.study_date[:8],
             description=match.description[:64],
             modalities=" ".join(match.modalities)[:64],
-            instance_count=match.instance_count,
+            instance_count=match.instance_count if (match.instance_count or 0) <= MOST_INSTANCES else None,
         )
         for peer_id, match in found.matches
     ]

@@ -70,12 +70,12 @@ def report_from(findings: Findings, tools: "Tools") -> tuple[Report, dict[str, A
         headline=headline(findings),
         regions=tuple(_regions(findings)),
         groups=tuple(_groups(findings)),
-        findings=tuple(_findings(findings)),
+        findings=(*_findings(findings), *_incomplete(tools)),
         calibration=_calibration(findings.record),
         algorithms=tuple(_algorithms(findings, tools)),
         equipment=Equipment("OsteoNode", "osteonode", __version__, tools.serial_number),
         technical=tuple(_technical(findings.volume)),
-        limits=(*LIMITS, *_no_category(findings.lumbar)),
+        limits=(*LIMITS, *_no_category(findings.lumbar), *_only_some(tools)),
         pictures=tuple(pictures_of(findings)),
     )
     grid = {"affine_lps": findings.volume.affine_lps.tolist(), "shape": list(findings.volume.hu.shape)}
@@ -138,6 +138,20 @@ def forbidding_sentences(flags: Sequence[QualityFlag]) -> str:
 def _no_category(lumbar: LumbarMean | None) -> tuple[str, ...]:
     """Say why a lumbar mean has no category."""
     return (lumbar.no_category_because,) if lumbar and lumbar.no_category_because else ()
+
+
+def _only_some(tools: "Tools") -> tuple[str, ...]:
+    """Say that not every bone was asked for."""
+    if len(tools.pipelines) > 1:
+        return ()
+    return (f"Only the {tools.pipelines[0]} was asked for; other bones were not measured.",)
+
+
+def _incomplete(tools: "Tools") -> tuple[Finding, ...]:
+    """Say that the study was analysed although it was known to lack images."""
+    if not tools.incomplete:
+        return ()
+    return (Finding("incomplete_study", STUDY, f"The study was analysed although images lack. {tools.incomplete}"),)
 
 
 def _regions(findings: Findings) -> Iterator[Region]:
@@ -290,13 +304,22 @@ def _findings(findings: Findings) -> Iterator[Finding]:
 def _calibration(record: CalibrationRecord) -> CalibrationStatement:
     return CalibrationStatement(
         is_calibrated=not record.is_default,
-        method="default line, not of this scanner" if record.is_default else f"asynchronous, record {record.record_id}",
+        method=_calibration_method(record),
         material=record.material,
         phantom=record.phantom,
         measured_on=record.measured_on,
         slope_mg_per_cm3_per_hu=record.slope_mg_per_cm3_per_hu,
         intercept_mg_per_cm3=record.intercept_mg_per_cm3,
     )
+
+
+def _calibration_method(record: CalibrationRecord) -> str:
+    """Say how HU became density, with its standard error where that is known."""
+    if record.is_default:
+        return "default line, not of this scanner"
+    if record.standard_error_mg_per_cm3 is None:
+        return f"asynchronous, record {record.record_id}"
+    return f"{record.record_id}, standard error {record.standard_error_mg_per_cm3:.1f} mg/cm3"
 
 
 def _algorithms(findings: Findings, tools: "Tools") -> Iterator[Algorithm]:

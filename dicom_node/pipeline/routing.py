@@ -8,7 +8,7 @@ other free text may name a patient.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from dicom_node.pipeline.routing_rules import Condition, Rule
+from dicom_node.pipeline.routing_rules import OPERATORS, Condition, Rule
 
 SHOWN = frozenset(
     (
@@ -122,12 +122,21 @@ def try_rule(rule: Rule, series: Sequence[SeriesFacts]) -> Trial:
 
 
 def lacking_series(rule: Rule, series: Sequence[SeriesFacts]) -> tuple[str, ...]:
-    """Return what each required series that is not here would have to be."""
+    """Return what each required series that is not here would have to be, for rows, reports and pages.
+
+    What a rule compares a free text or the patient with is left out, as are the values that were found.
+    """
     return tuple(
-        f"{need.name} ({'; '.join(condition.words for condition in need.conditions)})"
+        f"{need.name} ({'; '.join(_asked(condition) for condition in need.conditions)})"
         for need in rule.required_series
         if not any(all(examine(condition, one).holds for condition in need.conditions) for one in series)
     )
+
+
+def _asked(condition: Condition) -> str:
+    if condition.field in SHOWN or condition.value is None:
+        return condition.words
+    return f"{condition.field} {OPERATORS[condition.operator]} ..."
 
 
 def examine(condition: Condition, series: SeriesFacts) -> Finding:

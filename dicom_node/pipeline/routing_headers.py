@@ -4,6 +4,7 @@ The header of one file stands for the series; how many instances are here comes 
 cannot be read leaves a series with its counts alone.
 """
 
+import errno
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -15,6 +16,7 @@ from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as Items
 
 from dicom_node.db.studies import SeriesArrivals
+from dicom_node.errors import Unavailable
 from dicom_node.logs import log
 from dicom_node.pipeline.routing import SeriesFacts
 from dicom_node.pipeline.routing_rules import TAG, Rule
@@ -44,6 +46,8 @@ REMEMBERED = 2048
 MAX_VALUES, MAX_LENGTH = 64, 1024
 """More values, and longer ones, than any rule compares are cut off."""
 AGE_LENGTH = 4
+HOSTILE = (None, errno.EINVAL)
+"""Errors of the system that the bytes of a file can cause, as by a length that leads before its start."""
 
 
 def facts_of(series: Sequence[SeriesArrivals], folder: Path, rules: Sequence[Rule]) -> tuple[SeriesFacts, ...]:
@@ -57,6 +61,11 @@ def facts_of(series: Sequence[SeriesArrivals], folder: Path, rules: Sequence[Rul
         The hospital-side folder the paths are below.
     rules
         Their ``tag:`` fields say which attributes to read beside the named ones.
+
+    Raises
+    ------
+    Unavailable
+        When the system refuses to read a file that is there.
     """
     tags = tuple(sorted(frozenset().union(*(rule.tags for rule in rules))))
     return tuple(_facts(one, _values(folder / one.path, tags)) for one in series)
@@ -76,16 +85,29 @@ def _facts(series: SeriesArrivals, values: Values) -> SeriesFacts:
     return SeriesFacts(series.series_instance_uid, {**texts, "calling_aet": series.calling_aets}, {**named, **counts})
 
 
-@lru_cache(maxsize=REMEMBERED)
 def _values(path: Path, tags: tuple[str, ...]) -> Values:
-    """Read one header once: what is kept on disk never changes."""
+    """Read one header; a file that is gone leaves the counts, a disk that is away leaves nothing to decide on."""
+    try:
+        return _read(path, tags)
+    except FileNotFoundError:
+        LOG.warning("series_header_gone")
+        return {}, {}
+    except OSError as error:
+        raise Unavailable(f"The header of a series could not be read ({error.strerror}); it is tried again.") from None
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _read(path: Path, tags: tuple[str, ...]) -> Values:
+    """Read one header once: what is kept on disk never changes. What the system refused is not remembered."""
     try:
         wanted = [*TEXTS.values(), *NUMBERS.values(), *OTHERS, *FRAME_GROUPS, *tags]
         header = dcmread(path, stop_before_pixels=True, specific_tags=list(dict.fromkeys(wanted)))
         texts = {name: _texts(header, keyword) for name, keyword in TEXTS.items()}
         texts |= {f"{TAG}{keyword}": _texts(header, keyword) for keyword in tags}
         return {name: value for name, value in texts.items() if value}, dict(_numbers(header))
-    except Exception as error:  # noqa: BLE001 - hostile bytes fail in any way; the job says what is wrong with them
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno not in HOSTILE:
+            raise
         LOG.warning("series_header_unreadable", error=type(error).__name__)
         return {}, {}
 

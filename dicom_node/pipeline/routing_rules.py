@@ -286,7 +286,7 @@ def _problem(error: Any, document: object) -> str:
     name = ""
     if place and isinstance(place[0], int) and isinstance(document, (list, tuple)):
         rule = document[place.pop(0)]
-        name = str(rule.get("name", "")) if isinstance(rule, dict) else ""
+        name = str(rule.get("name", ""))[:64] if isinstance(rule, dict) else ""
     where = ".".join(
         str(one) for one in place if isinstance(one, int) or not str(one).startswith(("function", "tuple"))
     )

@@ -112,7 +112,7 @@ def decide(case: Case, rules: Sequence[Rule], facts: Facts, now: datetime, patie
         said = f"Discarded by {order.actor}; the images are kept."
         is_known = route is not None and (route.state, route.sentence) == ("discarded", said) and not order.is_open
         return None if is_known else Decision("discarded", said)
-    if order is not None and order.is_open and order.action == "proceed":
+    if order is not None and order.is_open and order.action == "proceed" and (order.rule_name or has_news(study)):
         return _forced(case, order, rules, facts())
     if not has_news(study):
         return _kept_up(case)

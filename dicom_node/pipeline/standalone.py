@@ -18,18 +18,24 @@ from dicom_node.errors import ConfigurationError, JobRejected
 from dicom_node.identity.map import new_subject
 from dicom_node.pipeline.analysis import SLICES_FILE, Tools, analyse_folder
 from dicom_node.pipeline.analysis import Progress as Say
-from dicom_node.pipeline.calibration import calibration_of, load_records
+from dicom_node.pipeline.calibration import calibration_of, load_phantoms, load_records
 from dicom_node.pipeline.deidentification import clean_series, read_headers, select_series, single_person
+from dicom_node.pipeline.external_mask import read_mask
 from dicom_node.pipeline.packaging import package
 from dicom_node.pipeline.report_files import load_report
 from dicom_node.pipeline.site_profile import load_profile
 from dicom_node.pipeline.tables import print_report, stage_bar
 from dicom_node.settings import Settings
 from dicom_node.storage.files import new_id
+from inference.segmentation import ClassicalSegmenter
 
 
-def analyse_study_folder(folder: Path, output: Path, settings: Settings, console: Console) -> None:
+def analyse_study_folder(
+    folder: Path, output: Path, settings: Settings, console: Console, mask: tuple[Path, str] | None = None
+) -> None:
     """Analyse the CT of the one study in ``folder`` and write report and DICOM objects to ``output``.
+
+    ``mask`` is a file with the bones, and the vocabulary of its labels; without one they are found automatically.
 
     Raises
     ------
@@ -48,7 +54,7 @@ def analyse_study_folder(folder: Path, output: Path, settings: Settings, console
         def progress(done: float, stage: str) -> None:
             bar.update(task, completed=done, description=stage)
 
-        sources = _analyse(folder, output, Path(scratch), settings, clock.now(), progress)
+        sources = _analyse(folder, output, Path(scratch), settings, clock.now(), progress, mask)
         package(sources, output / "report", output / "dicom", lambda done, stage: progress(0.8 + 0.2 * done, stage))
         progress(1.0, "done")
     print_report(load_report(output / "report"), console)
@@ -58,7 +64,15 @@ def analyse_study_folder(folder: Path, output: Path, settings: Settings, console
     )
 
 
-def _analyse(folder: Path, output: Path, scratch: Path, settings: Settings, now: datetime, say: Say) -> list[Path]:
+def _analyse(
+    folder: Path,
+    output: Path,
+    scratch: Path,
+    settings: Settings,
+    now: datetime,
+    say: Say,
+    mask: tuple[Path, str] | None,
+) -> list[Path]:
     """Run the flow; return the original files of the analysed slices in their order."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     if not paths:
@@ -70,6 +84,7 @@ def _analyse(folder: Path, output: Path, scratch: Path, settings: Settings, now:
     uids = UidMapper(secrets.token_bytes(32), settings.project)
     clean = clean_series(chosen, scratch / "clean", new_subject(), load_profile(settings.recipe_file), uids)
     header = next(header for path, header in headers if path == chosen[0])
+    analysed = [header for path, header in headers if path in set(chosen)]
     tools = Tools(
         job_reference=new_id(),
         created=now,
@@ -77,6 +92,9 @@ def _analyse(folder: Path, output: Path, scratch: Path, settings: Settings, now:
         calibration=calibration_of(header, load_records(settings.calibration_file), now.date()),
         element_mm=settings.element_mm,
         with_interval=settings.strength_interval,
+        phantoms=load_phantoms(settings.phantom_file),
+        may_use_tissues=settings.internal_calibration,
+        segmenter=ClassicalSegmenter() if mask is None else read_mask(mask[0], analysed, mask[1]),
     )
     analyse_folder(scratch / "clean", output / "report", tools, lambda done, stage: say(0.05 + 0.75 * done, stage))
     back = {pair.clean_uid: pair.original_uid for pair in clean.uid_pairs}

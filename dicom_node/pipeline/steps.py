@@ -25,13 +25,13 @@ from dicom_node.audit.transfers import tell_of_job
 from dicom_node.db.deliveries import delivered_reports, open_deliveries, replace_results
 from dicom_node.db.instances import study_instances
 from dicom_node.db.job_queue import Claim, holding, is_held_by, limit_silence, write_held
-from dicom_node.db.jobs import get_job
+from dicom_node.db.jobs import any_is_done, get_job, newest_attempt_that_ended
 from dicom_node.db.models import Instance, Job, Result
-from dicom_node.db.results import carry_over
+from dicom_node.db.results import carry_over, newest_attempt_with_results
 from dicom_node.db.routing import chosen_destinations
 from dicom_node.db.session import Databases, transaction
-from dicom_node.db.studies import version_of_job
-from dicom_node.errors import ClaimLost, InputGone, JobFailed, JobHeld
+from dicom_node.db.studies import version_of_job, versions_of
+from dicom_node.errors import ClaimLost, InputGone, JobFailed, JobHeld, JobRejected
 from dicom_node.identity.causes import Quarantined
 from dicom_node.identity.keys import Keys
 from dicom_node.identity.map import IdentityMap
@@ -52,7 +52,7 @@ from dicom_node.pipeline.delivery import Outbox
 from dicom_node.pipeline.prior import prior_report
 from dicom_node.pipeline.requests_handover import hand_over_request
 from dicom_node.settings import Settings
-from dicom_node.storage.files import sync_folder
+from dicom_node.storage.files import new_id, sync_folder
 
 LOG = log(__name__)
 CHILD = "dicom_node.pipeline.child"
@@ -215,9 +215,14 @@ class JobSteps:
     def deliver(self, claim: Claim) -> str:
         """Open one delivery for each peer that gets the results; where none may be sent, wait for an operator."""
         self._update(claim, stage="delivery")
+        self._require_newest(claim.job_id)
         if self.settings.hold_without_numbers and not claim.is_released and not self._has_numbers(claim.job_id):
             raise JobHeld("The flags forbid every number. Look at the pictures, then release or discard the job.")
+        with transaction(self.databases.research) as session:
+            analysed = newest_attempt_that_ended(session, claim.job_id, "analyse")
         with self._holding(claim) as hospital:
+            if 0 < newest_attempt_with_results(hospital, claim.job_id) < analysed:
+                raise InputGone("The result objects are older than the report; they are made again.", "package")
             results = carry_over(hospital, claim.job_id, claim.attempt)
             if not results or not all((self.settings.hospital_dir / row.path).exists() for row in results):
                 raise InputGone("The result objects are not there any more; they are made again.", "package")
@@ -226,7 +231,28 @@ class JobSteps:
             peers = chosen_destinations(hospital, version, senders)
             ids = open_deliveries(hospital, claim.job_id, claim.attempt, peers, clock.now())
         LOG.info("job_done", job_id=claim.job_id, result_count=len(results), delivery_count=len(ids))
-        return "" if ids else "The results were sent nowhere: no peer receives results. Add one and run again."
+        if not ids:
+            return "The results were sent nowhere: no peer receives results. Add one and run again."
+        missing = [name for name in version.destinations.splitlines() if name not in {peer.name for peer in peers}]
+        if missing:
+            return f"The rule names peers that receive no results now: {', '.join(missing)}. They got nothing."
+        return ""
+
+    def _require_newest(self, job_id: str) -> None:
+        """Send nothing that a newer version of the study has replaced.
+
+        Raises
+        ------
+        JobRejected
+            When the job of a newer version is done.
+        """
+        with transaction(self.databases.hospital) as session:
+            version = version_of_job(session, job_id)
+            study = versions_of(session, [version.study_instance_uid])[version.study_instance_uid]
+            newer = [one.job_id for one in study if one.version > version.version]
+        with transaction(self.databases.research) as session:
+            if any_is_done(session, newer):
+                raise JobRejected("The results of a newer version of the study are done; these were not sent.")
 
     def _has_numbers(self, job_id: str) -> bool:
         """Tell whether the report holds a measurement; one that is not there any more is not held against the job."""
@@ -247,10 +273,11 @@ class JobSteps:
     def _draft(self, final: Path, claim: Claim) -> Iterator[Path]:
         """Give the name under which an execution makes what will be ``final``; what is left of it is deleted after.
 
-        Drafts of executions that died are deleted before.
+        Drafts of executions that died are deleted before, while the job is held: who lost it deletes none.
         """
-        for left in final.parent.glob(f".{final.name}.*.draft"):
-            shutil.rmtree(left, ignore_errors=True)
+        with holding(self.databases.research, claim, clock.now()):
+            for left in final.parent.glob(f".{final.name}.*.draft"):
+                shutil.rmtree(left, ignore_errors=True)
         draft = final.with_name(f".{final.name}.{claim.token}.draft")
         try:
             yield draft
@@ -321,8 +348,23 @@ class JobSteps:
 
 
 def _put(draft: Path, final: Path) -> None:
-    """Put a folder in its place, for whoever holds the job."""
-    shutil.rmtree(final, ignore_errors=True)
+    """Put a folder in its place, for whoever holds the job.
+
+    What was there is moved away as a whole: somebody who lost the job may still be writing into it.
+    """
     final.parent.mkdir(parents=True, exist_ok=True)
+    aside = final.with_name(f".{final.name}.{new_id()}.draft")
+    if final.exists():
+        final.rename(aside)
     draft.rename(final)
     sync_folder(final.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def sweep_drafts(settings: Settings) -> int:
+    """Delete what steps of processes that died left half-made, before any step runs; return how many folders."""
+    jobs, results = settings.research_dir / "jobs", settings.hospital_dir / "results"
+    left = [*jobs.glob(".*.draft"), *jobs.glob("*/.*.draft"), *results.glob("*/.*.draft")]
+    for draft in left:
+        shutil.rmtree(draft, ignore_errors=True)
+    return len(left)

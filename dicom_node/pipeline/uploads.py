@@ -11,11 +11,15 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from dicom_node.audit.events import THIS_NODE
 from dicom_node.audit.transfers import tell_of_import
 from dicom_node.db.dicomweb_tables import Import
 from dicom_node.db.imports import abandoned_imports, next_import
 from dicom_node.db.session import Databases, transaction
+from dicom_node.errors import Unavailable
+from dicom_node.jobs.failure import describe_failure
 from dicom_node.logs import log
 from dicom_node.settings import Settings
 from dicom_node.storage.importing import CALLING_AET, Tally, import_paths
@@ -63,7 +67,21 @@ class Uploads:
                 return
             upload.state, upload.updated_at = "RUNNING", self._now()
             import_id = upload.id
-        self._import(import_id)
+        try:
+            self._import(import_id)
+        except (SQLAlchemyError, Unavailable):
+            raise  # the next pass goes on
+        except Exception as error:  # noqa: BLE001 - the boundary: an import that cannot end must not keep the others back
+            LOG.error("upload_failed", import_id=import_id, failure=describe_failure(error))
+            self._give_up(import_id)
+
+    def _give_up(self, import_id: str) -> None:
+        """End an import that failed unforeseen; what was kept of it is kept."""
+        shutil.rmtree(upload_folder(self._settings, import_id), ignore_errors=True)
+        with transaction(self._databases.hospital) as session:
+            row = session.get_one(Import, import_id)
+            row.state, row.updated_at = "FAILED", self._now()
+            row.sentence = "The import stopped unforeseen; the log says where. Upload the files again."
 
     def _import(self, import_id: str) -> None:
         settings, folder = self._settings, upload_folder(self._settings, import_id)

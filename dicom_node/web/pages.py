@@ -22,6 +22,10 @@ class Page(NamedTuple):
 PAGES = (
     Page("/", "jobs", "Jobs"),
     Page("/studies", "studies", "Studies"),
+    Page("/rules", "rules", "Rules"),
+    Page("/requests", "requests", "Requests"),
+    Page("/deliveries", "deliveries", "Deliveries"),
+    Page("/import", "import", "Import"),
     Page("/peers", "peers", "Peers"),
     Page("/network", "network", "Network"),
 )

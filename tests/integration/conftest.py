@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from postgresql_server import PostgresqlServer
 
 from dicom_node.demo.data import fetch
 from dicom_node.demo.fake_ct import FakePatient, read_nifti, write_series
@@ -51,3 +52,12 @@ def patient_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The real patient's CT as a DICOM series under a fake identity."""
     folder = tmp_path_factory.mktemp("patient")
     return write_series(read_nifti(fetch("patient") / "example_ct.nii.gz"), folder, PATIENT, seed="integration")
+
+
+@pytest.fixture(scope="session")
+def postgresql(binary: Callable[[str], str]) -> Iterator[PostgresqlServer]:
+    """A private PostgreSQL server; each test makes databases of its own."""
+    binary("psql")
+    server = PostgresqlServer()
+    yield server
+    server.stop()

@@ -69,7 +69,6 @@ CASES: dict[str, tuple[Callable[[list[Path]], list[Path]], str]] = {
         lambda files: edited(files[:2], set_attributes(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])),
         "localizer",
     ),
-    "no CT": (lambda files: edited(files[:3], secondary_capture), "CT"),
     "a missing slice": (lambda files: files[:20] + files[21:], "missing"),
     "a tilted gantry": (lambda files: edited(files, tilt), "tilt"),
     "truncated pixels": (lambda files: edited(files, cut_pixels), "pixel"),
@@ -117,6 +116,19 @@ def test_every_bad_study_fails_with_a_sentence_and_nothing_is_lost(
     assert len(kept) == sent == node.get("/health")["instance_count"]
     text = (tmp_path / "node.log").read_text() + str(node.get("/api/jobs"))
     assert not [word for word in PATIENT.identifiers if word in text]
+
+
+def test_a_study_without_ct_is_kept_and_says_that_no_rule_takes_it(
+    make_node: Callable[..., LocalNode], tmp_path: Path
+) -> None:
+    node = make_node()
+    node.post("/api/peers", {"name": "scanner", "ae_title": "SCANNER", "host": "127.0.0.1", "port": 1})
+    send(node, edited(write_series(sphere_scan(), tmp_path / "sc", PATIENT, seed="no CT")[:3], secondary_capture))
+    study = wait_for(
+        lambda: next((one for one in node.get("/api/studies") if one["state"] == "no_rule"), None), 30, "the study"
+    )
+    assert "images are kept" in study["sentence"]
+    assert (study["instance_count"], node.get("/api/jobs")) == (3, [])
 
 
 def test_a_failed_job_can_be_run_again(make_node: Callable[..., LocalNode], tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_what_the_pacs_never_sends_is_held_for_an_operator_or_flagged(
 def test_a_pacs_that_is_away_stops_nothing_for_ever_and_no_other_study(
     make_node: Callable[..., LocalNode], files: list[Path], tmp_path: Path
 ) -> None:
-    node = make_node(completeness_wait_s=6)
+    node = make_node(completeness_wait_s=4)
     peer = {"name": "PACS", "ae_title": AE_TITLE, "host": "127.0.0.1", "port": free_port(), "is_queried": True}
     node.post("/api/peers", peer)
     node.post("/api/peers", {**peer, "name": "Scanner", "ae_title": "SCANNER", "is_queried": False})
@@ -238,7 +238,7 @@ def test_a_study_waits_for_a_pacs_that_does_not_count(
 
 
 def test_an_open_association_is_waited_for(make_node: Callable[..., LocalNode], files: list[Path]) -> None:
-    node = make_node(quiet_s=2.0, released_quiet_s=0.5, idle_timeout_s=60)
+    node = make_node(quiet_s=1.0, released_quiet_s=0.5, idle_timeout_s=60)
     node.post(
         "/api/peers", {"name": "CT", "ae_title": AE_TITLE, "host": "127.0.0.1", "port": 1, "receives_results": False}
     )
@@ -248,5 +248,5 @@ def test_an_open_association_is_waited_for(make_node: Callable[..., LocalNode], 
         study = wait_for(lambda: only_study(node) or None, 10, "the study")
         assert study["is_open"]
         with pytest.raises(pytest.fail.Exception):
-            wait_for(state_is(node, "routed"), 5, "what must not come")
+            wait_for(state_is(node, "routed"), 2.5, "what must not come: it is quiet twice over")
     wait_for(state_is(node, "routed"), 4, "the study after the release")

@@ -1,6 +1,7 @@
 """The question to the PACS before delivery, asked of a native Orthanc."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,19 +31,19 @@ def test_orthanc_says_whose_study_it_is_and_a_change_stops_delivery(
         address = Address(AE_TITLE, "127.0.0.1", orthanc.port, "OSTEONODE")
         assert find_study(address, study) == []
         with pytest.raises(DeliveryRefused, match="does not know"):
-            refuse_changed_identity(address, paths, must_know_study=True)
+            refuse_changed_identity(partial(find_study, address), paths, must_know_study=True)
         orthanc.take(paths)
         (found,) = find_study(address, study) or []
         assert found in [
             StudyIdentity(PATIENT.patient_id, issuer, PATIENT.name, PATIENT.birth_date)
             for issuer in (PATIENT.issuer, "")
         ]
-        refuse_changed_identity(address, paths, must_know_study=True)
+        refuse_changed_identity(partial(find_study, address), paths, must_know_study=True)
         for path in paths:
             ds = dcmread(path)
             ds.PatientID = "MERGED-1"
             ds.save_as(path)
         with pytest.raises(DeliveryRefused, match="patient ID"):
-            refuse_changed_identity(address, paths, must_know_study=True)
+            refuse_changed_identity(partial(find_study, address), paths, must_know_study=True)
     finally:
         orthanc.close()

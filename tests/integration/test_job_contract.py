@@ -157,7 +157,7 @@ def test_what_an_older_version_had_under_way_is_taken_up(harness: Harness) -> No
     harness.wait(lambda: "began analyse slow-1" in harness.journal())
     old.kill()
     if harness.research.dialect.name == "postgresql":
-        time.sleep(2.5)  # until the old version's last sign of life is stale
+        time.sleep(2.2)  # until the old version's last sign of life is stale
     harness.start(workflow_schema="2")
     for job_id in ("slow-1", "b", "c"):
         harness.wait_for_state(job_id, "done", 60)

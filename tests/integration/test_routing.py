@@ -77,7 +77,7 @@ def test_two_nodes_that_are_each_others_destination_never_loop(
     send(second, alderson_paths)
     (job,) = wait_for(lambda: settled(second), JOB_TIME_LIMIT_S, "the second node's job")
     assert [one["peer"] for one in job["deliveries"]] == ["NODE1"]
-    time.sleep(6)  # several quiet times: what could loop would have begun
+    time.sleep(4)  # more than two quiet times: what could loop would have begun
     for node in (first, second):
         assert len(node.get("/api/jobs")) == 1
         found = node.get(f"/api/studies/{study}")
@@ -90,7 +90,7 @@ def test_two_nodes_that_are_each_others_destination_never_loop(
         rows.execute("DELETE FROM results")
     first.start()
     send(first, results, calling="NODE2")
-    time.sleep(6)
+    time.sleep(4)
     assert first.get(f"/api/studies/{study}")["version"] == 1, "known by equipment, also without the table of results"
 
 

@@ -30,7 +30,8 @@ async function refresh(force) {
     const [health, ...found] = await Promise.all(["/health", ...watched.paths].map(read));
     const gigabytes = (health.free_bytes / 1e9).toFixed(1);
     document.getElementById("health").textContent =
-      `Status: ${health.status}. ${health.instance_count} instances kept, ${gigabytes} GB free.`;
+      `Status: ${health.status}. ${health.instance_count} instances kept, ${gigabytes} GB free.`
+      + (health.audit_problems.length ? " The audit needs attention: see Network." : "");
     const state = JSON.stringify(found);
     if (state === seen && !force) return;
     seen = state;
@@ -42,5 +43,5 @@ async function refresh(force) {
 function watch(paths, show) {
   watched = { paths, show };
   refresh();
-  setInterval(refresh, 1500);
+  setInterval(() => document.hidden || refresh(), 1500);  // nobody looks: nothing is asked
 }

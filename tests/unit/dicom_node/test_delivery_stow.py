@@ -163,7 +163,7 @@ def test_an_answer_that_names_nothing_counts_as_there_only_if_a_search_finds_it(
 
 def test_what_is_sent_is_the_file_itself(service: Service, ct_file: Path) -> None:
     offer(service, ct_file)
-    path, headers, body = service.requests[-1]
+    path, headers, body = service.requests[0]
     assert path == "/dicom-web/studies"
     boundary = headers["Content-Type"].rpartition("boundary=")[2]
     head, _, content = body.partition(b"\r\n\r\n")
@@ -237,9 +237,7 @@ def test_a_credentials_file_that_cannot_be_used_is_named_and_not_quoted(
     assert SECRET not in repr(server)
 
 
-def test_certificates_are_judged_by_what_the_machine_trusts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_certificates_are_judged_by_what_the_machine_trusts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "machine.pem").write_text("x")
     (tmp_path / "hospital.pem").write_text("x")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "machine.pem"))

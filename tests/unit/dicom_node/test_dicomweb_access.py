@@ -8,6 +8,7 @@ from dicom_node.db.session import Databases
 from dicom_node.dicomweb.access import DicomwebGuard, parse_networks, parse_origins
 from dicom_node.errors import ConfigurationError
 from dicom_node.settings import Settings
+from dicom_node.web.answers import Unforeseen
 from dicom_node.web.app import create_app
 from tests.unit.dicom_node.dicomweb_app import file_of, make_client, make_ct, multipart
 
@@ -80,6 +81,7 @@ def test_a_failure_nobody_foresaw_is_answered_and_logged_as_its_kind_alone(
     def fail(PatientName: str) -> None:
         raise RuntimeError(PatientName)
 
+    app.add_middleware(Unforeseen)
     app.add_middleware(DicomwebGuard, networks=(), origins=frozenset())
     client = TestClient(app, base_url="http://localhost", client=("127.0.0.1", 1))
     answer = client.get("/dicom-web/studies", params={"PatientName": "Quistgaard"})

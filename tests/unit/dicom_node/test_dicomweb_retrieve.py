@@ -283,6 +283,24 @@ def test_small_values_are_white_where_that_is_meant(client: TestClient) -> None:
     assert (shown[0, 0], shown[-1, -1]) == (255, 0)
 
 
+def test_a_palette_s_colours_are_shown(client: TestClient) -> None:
+    ds = make_ct(PhotometricInterpretation="PALETTE COLOR", BitsAllocated=8, BitsStored=8, HighBit=7)
+    ds.PixelRepresentation, ds.PixelData = 0, bytes(range(24))
+    for colour, first in (("Red", 0), ("Green", 100), ("Blue", 200)):
+        setattr(ds, f"{colour}PaletteColorLookupTableDescriptor", [24, 0, 8])
+        setattr(ds, f"{colour}PaletteColorLookupTableData", bytes(range(first, first + 24)))
+    store(client, ds)
+    shown = picture(client.get(f"{place(ds)}/rendered", headers={"Accept": "image/png"}))
+    assert shown.shape == (4, 6, 3)
+    assert shown[0, 5].tolist() == [5, 105, 205]
+
+
+def test_a_frame_too_large_to_be_rendered_is_refused_before_it_is_read(client: TestClient) -> None:
+    ds = make_ct(Rows=50000, Columns=50000)
+    store(client, ds)
+    assert client.get(f"{place(ds)}/rendered").status_code == 413
+
+
 def test_a_thumbnail_of_a_study_is_a_small_picture_of_something_with_pixels(client: TestClient) -> None:
     ds = make_ct()
     note = make_ct(StudyInstanceUID=ds.StudyInstanceUID, PixelData=None)

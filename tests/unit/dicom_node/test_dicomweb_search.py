@@ -1,6 +1,7 @@
 """QIDO-RS: what is found at each level, by what, and how much of it is told."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from pydicom.uid import SegmentationStorage, generate_uid
 
 from dicom_node import clock
 from dicom_node.db.dicomweb_tables import CatalogueInstance
-from dicom_node.db.models import Result, StudyVersion
+from dicom_node.db.models import Instance, Result, StudyVersion
 from dicom_node.db.session import Databases, transaction
 from dicom_node.dicomweb import catalogue, query
 from dicom_node.settings import Settings
@@ -312,3 +313,45 @@ def test_the_catalogue_is_made_again_from_the_files(
     assert make_client(databases, settings).get("/dicom-web/instances").json() == before
     with transaction(databases.hospital) as session:
         assert len(session.scalars(sa.select(CatalogueInstance)).all()) == 2
+
+
+def test_a_clock_that_was_once_ahead_hides_nothing_that_arrives_later(
+    client: TestClient, databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as wrong:
+        ahead = clock.now() + timedelta(days=400)
+        wrong.setattr(clock, "now", lambda: ahead)
+        store(client, make_ct())
+        assert len(client.get(FIND).json()) == 1
+    store(client, make_ct())
+    assert len(client.get(FIND).json()) == 2
+
+
+def test_an_instance_whose_file_is_broken_hides_no_other(
+    client: TestClient, databases: Databases, settings: Settings
+) -> None:
+    broken, whole = make_ct(), make_ct()
+    whole.StudyInstanceUID = broken.StudyInstanceUID
+    store(client, broken, whole)
+    client.get(f"{FIND}/{whole.StudyInstanceUID}/instances")
+    with transaction(databases.hospital) as session:
+        path = session.scalars(sa.select(Instance.path).where(Instance.sop_instance_uid == broken.SOPInstanceUID)).one()
+    (settings.hospital_dir / path).unlink()
+    uids = {str(broken.SOPInstanceUID), str(whole.SOPInstanceUID)}
+    study = f"{FIND}/{whole.StudyInstanceUID}"
+    for answer in (client.get(f"{study}/instances", params={"includefield": "all"}), client.get(f"{study}/metadata")):
+        assert answer.status_code == 200
+        assert {*found(answer, "00080018")} == uids, "a viewer has to know that there is one more"
+
+
+def test_an_instance_that_is_no_longer_shown_is_not_given_either(
+    client: TestClient, make_result: Callable[..., str]
+) -> None:
+    ds = make_ct()
+    store(client, ds)
+    uid = make_result(ds.StudyInstanceUID, "a" * 32)
+    (made,) = client.get(f"{FIND}/{ds.StudyInstanceUID}/instances", params={"SOPInstanceUID": uid}).json()
+    address = f"{FIND}/{ds.StudyInstanceUID}/series/{made['0020000E']['Value'][0]}/instances/{uid}"
+    assert client.get(address).status_code == 200
+    make_result(ds.StudyInstanceUID, "b" * 32, version=2)
+    assert client.get(address).status_code == 404, "a viewer that knows its address must not go on showing it"

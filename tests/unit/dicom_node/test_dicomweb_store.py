@@ -1,15 +1,19 @@
 """STOW-RS: what is answered as stored is durable, and every way to fail has its status and reason."""
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from fastapi import HTTPException
 from fastapi.testclient import TestClient
 from pydicom.uid import DeflatedExplicitVRLittleEndian, generate_uid
 
+from dicom_node.db.audit import page_of_messages
 from dicom_node.db.models import Instance, Quarantined
 from dicom_node.db.session import Databases, transaction
+from dicom_node.dicomweb import store as store_module
 from dicom_node.settings import Settings
 from tests.unit.dicom_node.dicomweb_app import file_of, make_client, make_ct, multipart, place, store
 
@@ -172,3 +176,21 @@ def test_no_answer_and_no_log_line_names_the_patient(
     ]
     said = json.dumps([answer.text for answer in answers]) + caplog.text + "".join(capfd.readouterr())
     assert not [word for word in IDENTITY if word in said]
+
+
+def test_what_was_kept_of_a_request_that_broke_off_is_told_of(
+    client: TestClient, databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers, body = multipart(file_of(make_ct()), file_of(make_ct()))
+
+    async def break_off(*args: object) -> AsyncIterator[bytes]:
+        del args
+        yield body[:-500]
+        raise HTTPException(408, "The body stopped arriving.")
+
+    monkeypatch.setattr(store_module, "_pieces", break_off)
+    assert client.post("/dicom-web/studies", headers=headers, content=body).status_code == 408
+    with transaction(databases.hospital) as session:
+        assert len(session.scalars(sa.select(Instance)).all()) == 1
+        (told,) = page_of_messages(session, 10)
+    assert told.sentence == "Received from 127.0.0.1: 1 instance."

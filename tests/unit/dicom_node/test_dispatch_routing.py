@@ -1,12 +1,15 @@
 """Passes over studies that wait, that no rule takes, that operators decide on, and that come from an OsteoNode."""
 
+import errno
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydicom.uid import generate_uid
 from sqlalchemy import select
+from sqlalchemy.exc import UnboundExecutionError
 
 from dicom_node import clock
 from dicom_node.db.models import Instance, Job, Peer, Result, StudyVersion
@@ -23,6 +26,7 @@ from dicom_node.db.routing_tables import PacsAnswer, ReceivingAssociation, RuleR
 from dicom_node.db.session import Databases, transaction
 from dicom_node.db.studies import arrivals
 from dicom_node.errors import ConfigurationError, NotFound
+from dicom_node.pipeline import routing_headers
 from dicom_node.pipeline.dispatch import Dispatcher
 from dicom_node.pipeline.routing_counts import Question
 from dicom_node.pipeline.routing_rules import EVERY_CT, Completeness, Condition, RequiredSeries, Rule
@@ -541,3 +545,58 @@ def test_a_pacs_that_agreed_is_asked_again_when_more_has_come(node: Node) -> Non
     assert (node.state, len(node.counter.asked)) == ("waiting_pacs", 2)
     node.counter.answer("agrees", 3, 3, 71)
     assert node.look(71) == [1]
+
+
+def test_an_order_to_proceed_that_comes_as_the_study_is_taken_makes_no_second_version(node: Node) -> None:
+    node.receive()
+    node.order("proceed", 29)
+    with transaction(node.databases.hospital) as session:
+        (order,) = session.scalars(select(StudyOrder))
+        order.is_open = False  # the pass that takes the study has not seen the order yet
+    assert node.look(30) == [1]
+    with transaction(node.databases.hospital) as session:
+        session.get_one(StudyOrder, order.id).is_open = True
+    assert node.look(31, 32) == [0, 0]
+    assert len(node.versions) == 1
+    with transaction(node.databases.hospital) as session:
+        assert not session.get_one(StudyOrder, order.id).is_open, "it is carried out all the same"
+
+
+def test_a_crash_between_a_newer_version_and_its_job_leaves_no_older_job_waiting(node: Node) -> None:
+    node.receive()
+    node.look(30)
+    node.receive(40)
+    whole = node.databases
+    node.databases = Databases(whole.hospital, whole.identity, None)  # type: ignore[arg-type]
+    node.restart()
+    with pytest.raises(UnboundExecutionError):
+        node.look(70)
+    node.databases = whole
+    assert (len(node.versions), [one.state for one in node.jobs]) == (2, ["pending"])
+    node.restart()
+    assert node.look(71) == [1]
+    assert [one.state for one in node.jobs] == ["discarded", "pending"]
+
+
+def test_a_study_that_cannot_be_decided_on_holds_up_no_other_and_is_looked_at_again(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.look(-1000)
+    node.receive()
+    node.receive(StudyInstanceUID="1.2.3")
+    real, away = routing_headers._read, OSError(errno.EIO, "Input/output error")
+
+    def read(path: Path, tags: tuple[str, ...]) -> Any:
+        if path == broken:
+            raise away
+        return real(path, tags)
+
+    with transaction(node.databases.hospital) as session:
+        (instance,) = session.scalars(select(Instance).where(Instance.study_instance_uid == node.study))
+    broken = node.settings.hospital_dir / instance.path
+    monkeypatch.setattr(routing_headers, "_read", read)
+    assert node.look(30, 31) == [1, 0]
+    assert [one.study_instance_uid for one in node.versions] == ["1.2.3"]
+    broken = Path()
+    assert node.look(2000) == [1], "also when nothing of it is young any more"
+    assert {one.study_instance_uid for one in node.versions} == {"1.2.3", node.study}

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -277,15 +278,19 @@ def test_delivery_goes_on_while_the_pacs_agrees_and_stops_when_it_no_longer_does
 ) -> None:
     paths = [Path(str(one.filename)) for one in originals]
     true = {keyword: str(originals[0][keyword].value) for keyword in FULL}
-    refuse_changed_identity(pacs.answers(true), paths, must_know_study=True)
+    refuse_changed_identity(partial(find_study, pacs.answers(true)), paths, must_know_study=True)
     with pytest.raises(DeliveryRefused, match="patient ID"):
-        refuse_changed_identity(pacs.answers({**true, "PatientID": "MERGED-1"}), paths, must_know_study=True)
+        refuse_changed_identity(
+            partial(find_study, pacs.answers({**true, "PatientID": "MERGED-1"})), paths, must_know_study=True
+        )
     with pytest.raises(DeliveryRefused, match="name"):
         refuse_changed_identity(
-            pacs.answers(true, {**true, "PatientName": "Second^Match"}), paths, must_know_study=True
+            partial(find_study, pacs.answers(true, {**true, "PatientName": "Second^Match"})),
+            paths,
+            must_know_study=True,
         )
     with pytest.raises(DeliveryRefused, match="does not know"):
-        refuse_changed_identity(pacs.answers(), paths, must_know_study=True)
+        refuse_changed_identity(partial(find_study, pacs.answers()), paths, must_know_study=True)
 
 
 def test_results_that_disagree_about_one_study_are_not_sent(originals: list[Dataset]) -> None:
@@ -293,4 +298,4 @@ def test_results_that_disagree_about_one_study_are_not_sent(originals: list[Data
     originals[1].PatientID = "MRN-2"
     originals[1].save_as(paths[1])
     with pytest.raises(DeliveryRefused, match="several identities"):
-        refuse_changed_identity(Address("X", "127.0.0.1", 1, "NODE"), paths, must_know_study=True)
+        refuse_changed_identity(lambda uid: None, paths, must_know_study=True)

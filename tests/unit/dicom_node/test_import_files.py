@@ -129,6 +129,19 @@ def test_a_damaged_archive_is_counted_and_the_next_one_read(tmp_path: Path, load
     assert dict(counts) == {"damaged": 3, "imported": 1}
 
 
+@pytest.mark.parametrize("packing", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED])
+def test_bytes_that_cannot_be_unpacked_are_counted_whatever_the_packing(
+    tmp_path: Path, load: Callable[..., Tally], packing: int
+) -> None:
+    path = tmp_path / "broken.zip"
+    with zipfile.ZipFile(path, "w", packing) as archive:
+        archive.writestr("x", bytes(range(256)) * 200)
+    content = path.read_bytes()
+    for place in range(30, 60):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        assert load(path).done == 1, place
+
+
 def test_a_packing_nobody_knows_is_counted(tmp_path: Path, load: Callable[..., Tally]) -> None:
     path = zipped(tmp_path / "a.zip", x=file_of(make_ct()))
     content = bytearray(path.read_bytes())

@@ -129,3 +129,17 @@ def test_the_page_has_its_script(databases: Databases, settings: Settings) -> No
     client = make_client(databases, settings)
     assert "Drop files, folders or ZIP archives here" in client.get("/import").text
     assert client.get("/static/import.js").status_code == 200
+
+
+def test_an_import_that_fails_unforeseen_ends_and_the_next_one_is_begun(
+    databases: Databases, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_client(databases, settings)
+    first, second = (upload(app, file_of(make_ct())) for _ in range(2))
+    with monkeypatch.context() as broken:
+        broken.setattr(uploads, "import_paths", lambda *args, **options: 1 / 0)
+        Uploads(databases, settings, clock.now)()
+    assert not upload_folder(settings, first).exists(), "patients' files stay nowhere"
+    Uploads(databases, settings, clock.now)()
+    states = {one["id"]: one["state"] for one in app.get("/api/imports").json()}
+    assert states == {first: "FAILED", second: "DONE"}

@@ -2,26 +2,29 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from threading import Event
 from typing import get_args
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy import select
 
 from dicom_node import clock
 from dicom_node.arguments import work
 from dicom_node.db import job_control
 from dicom_node.db.executors import beat
-from dicom_node.db.job_queue import begin, count_handed, end_step, hand_over, take_back, waiting_jobs
+from dicom_node.db.job_queue import Claim, begin, count_handed, end_step, hand_over, take_back, waiting_jobs
 from dicom_node.db.jobs import count_by_state, discard_waiting, events_of, recent_jobs
 from dicom_node.db.models import JOB_STATES, PRIORITIES, Job
 from dicom_node.db.session import Databases, transaction
-from dicom_node.errors import ClaimLost, ConfigurationError, NotFound
-from dicom_node.jobs.execution import Step
+from dicom_node.errors import ClaimLost, ConfigurationError, InputGone, NotFound
+from dicom_node.jobs.execution import Execution, Step
 from dicom_node.jobs.feeder import Feeder, capacities
 from dicom_node.jobs.reaper import Reaper, Workflow
 from dicom_node.web.job_schemas import JobState, JobStep, Priority
 
 NOW = clock.now()
+LATER = NOW + timedelta(hours=1)
 STEPS = job_control.STEPS
 
 
@@ -195,7 +198,49 @@ def test_a_newer_version_discards_a_job_that_waits_and_not_one_that_runs(
     for job_id, state in (("a", "pending"), ("b", "processing"), ("c", "open"), ("d", "submitted")):
         add(job_id, state)
     do(databases, discard_waiting, ["a", "b", "c", "d"], NOW)
-    assert [job(databases, one).state for one in "abcd"] == ["discarded", "processing", "open", "discarded"]
+    assert [job(databases, one).state for one in "abcd"] == ["discarded", "processing", "discarded", "discarded"]
+    assert [kinds(databases, one) for one in "ab"] == [["discarded"], []]
+
+
+def test_a_job_that_ends_while_the_queue_is_cancelled_stays_done(databases: Databases, add: Callable[..., str]) -> None:
+    add("a", "processing", queue="cpu1", ticket=1, token="t")
+    add("b")
+    connections: list[sa.Connection] = []
+
+    def end_a(connection: sa.Connection, *_: object) -> None:
+        if not connections:  # right after the first look at the table
+            connections.append(connection)
+            with databases.research.begin() as other:
+                other.execute(sa.update(Job).where(Job.id == "a").values(state="done", queue="", token=None))
+
+    sa.event.listen(databases.research, "after_cursor_execute", end_a)
+    try:
+        with transaction(databases.research) as session:
+            assert job_control.cancel_queue(session, NOW) == 1
+    finally:
+        sa.event.remove(databases.research, "after_cursor_execute", end_a)
+    assert [job(databases, one).state for one in "ab"] == ["done", "discarded"]
+
+
+def test_an_attempt_goes_back_to_earlier_steps_only_so_often(databases: Databases, add: Callable[..., str]) -> None:
+    add("a")
+
+    def lose(claim: Claim) -> str:
+        raise InputGone("it is gone again", "analyse")
+
+    steps = (Step("analyse", lambda claim: ""), Step("package", lose))
+    execution = Execution(databases.research, steps, "host:1", Event())
+    do(databases, lambda session: setattr(session.get_one(Job, "a"), "next_step", "analyse"))
+    for ticket in range(1, 20):
+        with transaction(databases.research) as session:
+            for one in waiting_jobs(session, LATER, is_offpeak=True, steps=STEPS, limit=1):
+                hand_over(session, one, "cpu1", NOW)
+        done = execution.work("a", 1, ticket)
+        if done is None:
+            break
+        execution.record(done)
+    assert job(databases, "a").state == "failed"
+    assert kinds(databases, "a").count("rewound") == 3
 
 
 def test_jobs_are_listed_by_state_and_page(databases: Databases, add: Callable[..., str]) -> None:

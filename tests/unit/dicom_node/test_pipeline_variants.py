@@ -21,7 +21,7 @@ from dicom_node.net.contexts import UNCOMPRESSED
 from dicom_node.pipeline import variants
 from dicom_node.pipeline.delivery import Outbox
 from dicom_node.settings import Settings
-from dicom_node.web.schemas import ResultObject, SrClass
+from dicom_node.web.peer_schemas import ResultObject, SrClass
 from sr_export.build import build_results
 from sr_export.errors import NotExpressible
 from sr_export.fallback import REPORT_CLASSES, ReportClass

@@ -8,7 +8,7 @@ import pytest
 from pydicom import Dataset
 from request_fakes import NOON, add_queried_peer, ask
 
-from dicom_node.db.requests import events_of, get_request
+from dicom_node.db.requests import cancel, events_of, get_request, list_requests
 from dicom_node.db.session import Databases, transaction
 from dicom_node.pipeline.requests_handover import hand_over_request
 from dicom_node.pipeline.requests_subject import header_values, load_request, subject_of
@@ -93,3 +93,29 @@ def test_a_different_sex_or_weight_is_told(hand_over: Callable[..., dict]) -> No
     told = hand_over(header(PatientSex="M", PatientWeight="80"))
     assert "different sex: check that the patient is the one that was meant" in told["events"]
     assert "different weight; the images' is used" in told["events"]
+
+
+def test_of_a_request_that_tells_another_sex_nothing_is_used(hand_over: Callable[..., dict]) -> None:
+    told = hand_over(header(PatientSex="M"))
+    assert [name for name in told if name != "events"] == ["reference"], "it may be another patient's weight"
+
+
+def test_what_a_cancelled_request_said_is_not_used_when_the_job_is_run_again(
+    hand_over: Callable[..., dict], databases: Databases, tmp_path: Path
+) -> None:
+    assert hand_over(header())["weight_kg"] == 61.5
+    with transaction(databases.hospital) as session:
+        cancel(session, list_requests(session)[0].id, NOON)
+    with transaction(databases.hospital) as session:
+        assert hand_over_request(session, header(), tmp_path, 90, NOON) is None
+    assert load_request(tmp_path) == {}
+
+
+def test_a_request_that_failed_with_its_job_is_used_when_the_job_is_run_again(
+    hand_over: Callable[..., dict], databases: Databases, tmp_path: Path
+) -> None:
+    hand_over(header())
+    with transaction(databases.hospital) as session:
+        row = list_requests(session)[0]
+        row.state = "FAILED"
+        assert hand_over_request(session, header(), tmp_path, 90, NOON) == row.id

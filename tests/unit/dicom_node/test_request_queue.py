@@ -2,6 +2,7 @@
 
 import time
 from datetime import timedelta
+from threading import Thread
 
 import pytest
 from request_fakes import NOON, add_queried_peer, ask
@@ -73,6 +74,19 @@ def test_two_batches_take_turns(databases: Databases, settings: Settings, pacs: 
     assert sorted(taken(databases) for _ in range(4)) == ["A0", "A1", "B0", "B1"]
 
 
+def test_rows_that_are_tried_again_and_again_keep_no_other_row_waiting(
+    databases: Databases, settings: Settings, pacs: int
+) -> None:
+    batch(databases, settings, "A", 3)
+    for name in ("A0", "A1"):
+        with transaction(databases.hospital) as session:
+            row = take(session, "a", NOON, LATER, LANES)
+            assert row is not None
+            assert row.reference == name
+            settle(session, row.id, "a", NOON, due_at=NOON, sentence="Not there.")
+    assert [taken(databases) for _ in range(3)] == ["A2", "A0", "A1"]
+
+
 def test_a_request_is_held_by_one_process_until_its_claim_runs_out(
     databases: Databases, settings: Settings, pacs: int
 ) -> None:
@@ -104,6 +118,28 @@ def test_a_cancelled_request_is_taken_from_its_holder(databases: Databases, sett
             retry(session, request_id, NOON)
         with pytest.raises(NotFound):
             retry(session, "nobody", NOON)
+
+
+def test_two_who_change_a_request_at_once_do_so_one_after_the_other(
+    databases: Databases, settings: Settings, pacs: int
+) -> None:
+    request_id = ask(databases, settings, reference="T")
+    taken(databases)
+
+    def cancel_it() -> None:
+        with transaction(databases.hospital) as session:
+            cancel(session, request_id, NOON)
+
+    person = Thread(target=cancel_it)
+    with transaction(databases.hospital) as session:
+        row = get_request(session, request_id, for_change=True)
+        person.start()
+        person.join(0.3)
+        assert person.is_alive(), "the person waits for what is being written"
+        row.state = "RECEIVED"
+    person.join(10)
+    with transaction(databases.hospital) as session:
+        assert "Its images and its job stay" in get_request(session, request_id).sentence
 
 
 def test_a_peer_is_asked_so_often_in_a_minute_and_no_more(databases: Databases, settings: Settings) -> None:

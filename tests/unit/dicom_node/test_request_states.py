@@ -1,6 +1,7 @@
 """From waiting to received: what a request does when its study comes, comes in part, or is another patient's."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,14 +12,14 @@ from request_fakes import NOON, FakeSource, add_queried_peer, ask, match, until
 from dicom_node import clock
 from dicom_node.db.models import Job, StudyVersion
 from dicom_node.db.request_tables import Request
-from dicom_node.db.requests import cancel, events_of, get_request, held_instances, matches_of
+from dicom_node.db.requests import cancel, events_of, get_request, held_instances, matches_of, retry
 from dicom_node.db.routing_tables import StudyRoute
 from dicom_node.db.session import Databases, transaction
 from dicom_node.errors import PeerUnavailable, RetrievalRefused
 from dicom_node.pipeline.requests import Requests
 from dicom_node.pipeline.requests_following import BEFORE, follow
 from dicom_node.settings import Settings
-from dicom_node.storage.intake import Arrival
+from dicom_node.storage.intake import Arrival, Intake
 
 STUDY = generate_uid()
 
@@ -145,6 +146,73 @@ def test_what_was_here_before_is_checked_too(
     assert row.state == "FAILED", "the peer did not say whose it is; its images, here already, are P1's"
 
 
+def test_an_accession_number_of_another_patient_is_refused_and_nothing_is_retrieved(
+    databases: Databases, settings: Settings, work: Callable[..., Request], source: FakeSource
+) -> None:
+    source.matches = [match(str(STUDY), patient_id="OTHER-9", accession_number="A-1")]
+    row = work(ask(databases, settings, reference="T", accession_number="A-1"))
+    assert (row.state, source.asked) == ("FAILED", [])
+    assert "belongs to another patient id" in row.sentence
+    assert "OTHER-9" not in row.sentence
+
+
+def test_a_study_that_a_peer_gives_without_the_accession_number_is_not_taken_for_the_one_asked_for(
+    databases: Databases, settings: Settings, work: Callable[..., Request], source: FakeSource
+) -> None:
+    source.matches = [match(str(STUDY), accession_number="")]
+    row = work(ask(databases, settings, reference="T", patient_id="", accession_number="A-1"), ("WAITING",), "no such")
+    assert (row.study_instance_uid, source.asked) == ("", [])
+
+
+def test_an_image_whose_header_cannot_be_compared_as_it_comes_is_compared_once_it_is_kept(
+    databases: Databases,
+    settings: Settings,
+    work: Callable[..., Request],
+    images: list[Arrival],
+    make_arrival: Callable[..., Arrival],
+) -> None:
+    other = make_arrival(StudyInstanceUID=STUDY, SeriesInstanceUID=generate_uid(), PatientID="OTHER-9")
+    images.append(replace(other, transfer_syntax_uid="1.2.752.99.1"))
+    row = work(ask(databases, settings, reference="T"))
+    assert (row.state, "another patient id" in row.sentence) == ("FAILED", True)
+
+
+def test_another_patients_image_that_was_here_under_the_uid_of_one_that_comes_is_found(
+    databases: Databases,
+    settings: Settings,
+    work: Callable[..., Request],
+    source: FakeSource,
+    images: list[Arrival],
+    make_arrival: Callable[..., Arrival],
+) -> None:
+    uid = images[0].sop_instance_uid
+    Intake(databases.hospital, settings.hospital_dir, 0).keep(
+        make_arrival(StudyInstanceUID=STUDY, SeriesInstanceUID=generate_uid(), SOPInstanceUID=uid, PatientID="OTHER-9"),
+        clock.now(),
+    )
+    row = work(ask(databases, settings, reference="T"))
+    assert (row.state, "another patient id" in row.sentence) == ("FAILED", True)
+
+
+def test_a_request_begun_again_waits_for_the_thread_that_still_has_it(
+    databases: Databases, settings: Settings, work: Callable[..., Request], source: FakeSource
+) -> None:
+    asked = ask(databases, settings, reference="T")
+    began: list[int] = []
+
+    def interfere(number: int) -> None:
+        if number == 2 and not began:
+            with transaction(databases.hospital) as session:
+                cancel(session, asked, clock.now())
+                retry(session, asked, clock.now())
+            began.append(work.passes._begin(clock.now()))
+
+    source.before_each = interfere
+    row = work(asked)
+    assert began == [False]
+    assert (row.state, row.study_instance_uid, row.received_count) == ("RECEIVED", str(STUDY), 6)
+
+
 def test_a_cancelled_retrieval_stops_between_two_images(
     databases: Databases, settings: Settings, work: Callable[..., Request], source: FakeSource
 ) -> None:
@@ -212,6 +280,31 @@ def test_an_error_nobody_thought_of_keeps_the_request_and_tells_only_its_kind(
     assert work(asked).state == "RECEIVED"
 
 
+def test_a_peer_that_counts_more_instances_than_there_can_be_keeps_nobody_waiting(
+    databases: Databases, settings: Settings, work: Callable[..., Request], source: FakeSource
+) -> None:
+    source.matches = [match(str(STUDY), instance_count=10**30)]
+    assert work(ask(databases, settings, reference="T")).state == "RECEIVED"
+
+
+def test_claims_are_renewed_though_the_clock_was_set_back(
+    databases: Databases, settings: Settings, work: Callable[..., Request], source: FakeSource
+) -> None:
+    asked = ask(databases, settings, reference="T")
+
+    def interfere(number: int) -> None:
+        if number == 2:
+            with transaction(databases.hospital) as session:
+                cancel(session, asked, clock.now())
+            work.passes._renew_due = clock.now() + timedelta(hours=1)
+            work.passes(clock.now())
+
+    source.before_each = interfere
+    work(asked, ("CANCELLED",))
+    with transaction(databases.hospital) as session:
+        assert len(set().union(*held_instances(session, str(STUDY)).values())) == 2
+
+
 def test_two_studies_are_shown_and_nothing_is_retrieved(
     databases: Databases, settings: Settings, work: Callable[..., Request], source: FakeSource
 ) -> None:
@@ -232,7 +325,8 @@ def test_too_many_studies_are_no_answer(
 
 
 @pytest.mark.parametrize(
-    ("state", "becomes"), [("done", "DONE"), ("failed", "FAILED"), ("processing", "RECEIVED"), ("open", "RECEIVED")]
+    ("state", "becomes"),
+    [("done", "DONE"), ("failed", "FAILED"), ("discarded", "FAILED"), ("processing", "RECEIVED"), ("open", "RECEIVED")],
 )
 def test_a_request_follows_the_job_of_its_study(
     state: str, becomes: str, databases: Databases, settings: Settings, work: Callable[..., Request]

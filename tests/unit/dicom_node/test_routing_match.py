@@ -1,5 +1,6 @@
 """Which rule takes a study, condition by condition; wildcards nobody can make slow; no value that names a patient."""
 
+import errno
 import time
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from pydicom.sequence import Sequence
 
 from dicom_node.db.studies import OWN_CLASSES, SeriesArrivals
 from dicom_node.demo.fake_ct import FakePatient, Scan, write_series
+from dicom_node.errors import Unavailable
+from dicom_node.pipeline import routing_headers
 from dicom_node.pipeline.routing import (
     SHOWN,
     SeriesFacts,
@@ -182,6 +185,31 @@ def test_facts_are_read_from_a_header(tmp_path: Path) -> None:
     assert facts.numbers["patient_age_years"] == 74
     assert facts.numbers["ct_instances"] == facts.numbers["series_slices"] == 3
     assert all(examine(one, facts).holds for one in rule.conditions)
+
+
+def test_a_lacking_series_is_named_without_what_a_person_is_compared_with() -> None:
+    needs = RequiredSeries(
+        name="thin", conditions=(asks("tag:PatientName", "like", "Muster*"), asks("series_description", "is", "Muster"))
+    )
+    (said,) = lacking_series(Rule(name="R", required_series=(needs,)), [ct()])
+    assert "Muster" not in said
+    assert said == "thin (tag:PatientName is like ...; series_description is ...)"
+
+
+def test_what_the_system_refused_to_read_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = Rule(name="R", conditions=(asks("tag:StationName", "present"),))
+    scan = Scan(np.zeros((1, 4, 4)), (1.25, 0.7, 0.7), (0.0, 0.0, 0.0))
+    (path,) = write_series(scan, tmp_path, FakePatient(), seed="away")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as away:
+        away.setattr(routing_headers, "dcmread", refuse)
+        with pytest.raises(Unavailable, match="Too many open files"):
+            facts_of([arrived(path)], tmp_path, [rule])
+    (facts,) = facts_of([arrived(path)], tmp_path, [rule])
+    assert facts.texts["tag:StationName"] == ("NSCT01",)
 
 
 def test_a_header_that_cannot_be_read_leaves_the_counts(tmp_path: Path) -> None:

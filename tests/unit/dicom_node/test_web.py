@@ -106,7 +106,7 @@ def test_a_profile_is_set_piece_by_piece_and_set_back(client: TestClient, databa
         ({"objects": []}, "name at least one"),
         ({"objects": ["dicom"]}, "'sr', 'seg', 'sc' or 'pdf'"),
         ({"sr_class": "simple"}, "'basic_text'"),
-        ({"port": 104}, "not permitted"),
+        ({"name": "Other"}, "not permitted"),
     ],
 )
 def test_a_wrong_profile_is_refused_with_what_is_possible(client: TestClient, profile: dict, words: str) -> None:
