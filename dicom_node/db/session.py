@@ -21,6 +21,15 @@ from dicom_node.settings import Settings
 
 BASES: dict[str, type[DeclarativeBase]] = {"hospital": Hospital, "identity": Identity, "research": Research}
 """Database name -> its tables. Each has its own folder of migrations."""
+SILENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""How long PostgreSQL may be silent (libpq's parameters, s; the last one ms) where the URL does not say otherwise:
+without them a server whose packets are dropped would hold a thread for hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +62,9 @@ def database_urls(settings: Settings) -> dict[str, str]:
 
 def open_engine(url: str) -> sa.Engine:
     """Open one database; SQLite is told to fsync every commit and to enforce foreign keys."""
-    engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"), hide_parameters=True)
+    is_sqlite = url.startswith("sqlite")
+    limits = {} if is_sqlite else {key: value for key, value in SILENCE.items() if key not in sa.make_url(url).query}
+    engine = sa.create_engine(url, pool_pre_ping=not is_sqlite, hide_parameters=True, connect_args=limits)
     if engine.dialect.name == "sqlite":
         if engine.url.database:
             Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)

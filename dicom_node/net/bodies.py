@@ -3,15 +3,11 @@
 Whatever becomes of it, it is read to its end, so that the peer gets a status instead of a broken association.
 """
 
-from dicom_node.errors import NodeError
+from dicom_node.errors import IntakeError
 from dicom_node.net.dimse import Body
 
 MEMORY_BYTES = 1 << 24
 """[m assumption] A request for storage commitment of 100 000 instances has 15 MB."""
-
-
-class TooLong(NodeError):  # noqa: N818 - what it is
-    """A dataset that is read in memory is longer than any sensible one; it never leaves ``net``."""
 
 
 class InMemory:
@@ -42,11 +38,11 @@ class InMemory:
 
         Raises
         ------
-        TooLong
+        IntakeError
             When it passes the limit.
         """
         if self._limit_bytes is not None and len(self._content) + len(piece) > self._limit_bytes:
-            raise TooLong(f"The dataset is longer than {self._limit_bytes} bytes.")
+            raise IntakeError(f"The dataset is longer than {self._limit_bytes} bytes.")
         self._content += piece
 
     def discard(self) -> None:

@@ -50,7 +50,9 @@ def create_app(databases: Databases, settings: Settings, dicom_port: int) -> Fas
     dicom_port
         The port the DICOM service really listens on.
     """
-    app = FastAPI(title="OsteoNode", version=__version__, docs_url="/api/docs", openapi_url="/api/openapi.json")
+    app = FastAPI(
+        title="OsteoNode", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json"
+    )
     origins = parse_origins(settings.web_origins)
     app.add_middleware(Unforeseen)
     app.add_middleware(OriginCheck, is_friend=_friends(origins))

@@ -31,13 +31,17 @@ PAGES = (
 )
 
 
+INTERFACE = Page("/api/docs", "interface", "REST interface")
+"""In the foot of every page; a page of our own, as FastAPI's would fetch scripts from elsewhere."""
+
+
 def page_routes(ae_title: str, dicom_port: int) -> APIRouter:
     """Make the routes of all pages."""
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=select_autoescape()
     )
     router = APIRouter()
-    for page in PAGES:
+    for page in (*PAGES, INTERFACE):
         template = templates.get_template(f"{page.name}.html")
         html = template.render(
             version=__version__, ae_title=ae_title, dicom_port=dicom_port, pages=PAGES, **page._asdict()

@@ -172,12 +172,24 @@ class PeerOut(PeerIn):
 def changed(peer: PeerOut, change: PeerChange) -> PeerIn:
     """Return a peer with a change made, judged as a new one is.
 
+    A peer that moves to another server loses its credentials file, unless the change names one: what was a secret with the
+    old server is not sent to the new one.
+
     Raises
     ------
     ValidationError
         When it is no peer any more.
     """
-    return PeerIn.model_validate({**peer.model_dump(exclude={"id"}), **change.model_dump(exclude_unset=True)})
+    changes = change.model_dump(exclude_unset=True)
+    if changes.get("url") and _server(changes["url"]) != _server(peer.url):
+        changes.setdefault("credentials_file", "")
+    return PeerIn.model_validate({**peer.model_dump(exclude={"id"}), **changes})
+
+
+def _server(url: str) -> tuple[str, str]:
+    """Return scheme and host with port of an address."""
+    scheme, _, rest = url.partition("://")
+    return scheme.lower(), rest.split("/", 1)[0].lower()
 
 
 class EchoOut(BaseModel):

@@ -135,7 +135,7 @@ class Ledger:
             is_last = version is versions[-1]
             if job is None or (is_last and job.state != "done") or job.state in GOING_ON:
                 counts.not_processed += 1
-            elif job.attempts != 1 or self._repeated(version.job_id):
+            elif job.attempts > 1 + study.retries or self._repeated(version.job_id):
                 counts.processed_twice += 1
         if study.acknowledged and not versions:
             counts.not_processed += 1

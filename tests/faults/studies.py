@@ -41,6 +41,8 @@ class Study:
     digests: dict[str, str]
     acknowledged: set[str] = field(default_factory=set)
     refused: dict[str, int] = field(default_factory=dict)
+    retries: int = 0
+    """How often a person ran its job again."""
 
     @property
     def owed(self) -> list[Path]:

@@ -105,7 +105,7 @@ def test_what_the_pacs_never_sends_is_held_for_an_operator_or_flagged(
 def test_a_pacs_that_is_away_stops_nothing_for_ever_and_no_other_study(
     make_node: Callable[..., LocalNode], files: list[Path], tmp_path: Path
 ) -> None:
-    node = make_node(completeness_wait_s=4)
+    node = make_node(completeness_wait_s=6)
     peer = {"name": "PACS", "ae_title": AE_TITLE, "host": "127.0.0.1", "port": free_port(), "is_queried": True}
     node.post("/api/peers", peer)
     node.post("/api/peers", {**peer, "name": "Scanner", "ae_title": "SCANNER", "is_queried": False})

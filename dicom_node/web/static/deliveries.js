@@ -71,7 +71,7 @@ function deliveryRows(one) {
   shown.append(make("p", "note", `since ${time(one.updated_at)}`));
   more.setAttribute("aria-expanded", opened.has(one.id)); more.onclick = () => open(one.id);
   objects.append(more);
-  const job = cell(one.job_id.slice(0, 8), "uid"); job.title = `job ${one.job_id}, attempt ${one.attempt}`;
+  const job = cell(one.job_id.slice(0, 8), "short"); job.title = `job ${one.job_id}, attempt ${one.attempt}`;
   const rows = [row([shown, cell(one.peer), job, objects, nextTry(one), buttons(one)])];
   if (opened.has(one.id)) rows.push(itemTable(opened.get(one.id)));
   return rows;

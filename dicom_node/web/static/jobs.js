@@ -148,7 +148,7 @@ function showNode(board) {
   const sum = (name) => board.workers.reduce((total, one) => total + one[name], 0);
   const gpu = sum("gpu_slots") ? ` and ${sum("gpu_slots")} on a GPU` : "";
   document.getElementById("workers").textContent = board.workers.length
-    ? `${board.workers.length} ${board.workers.length > 1 ? "processes run" : "process runs"} up to ${sum("cpu_slots")} steps at a time${gpu}.`
+    ? `${board.workers.length} ${board.workers.length > 1 ? "processes run" : "process runs"} up to ${sum("cpu_slots")} step${sum("cpu_slots") === 1 ? "" : "s"} at a time${gpu}.`
       + (board.offpeak_hours ? ` Off-peak hours: ${board.offpeak_hours}.` : "")
     : "No process runs jobs.";
 }

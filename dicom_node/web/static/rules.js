@@ -158,7 +158,7 @@ watch(["/api/rules", "/api/rule-history", "/api/studies"], (found, history, stud
   inForce = found;
   document.getElementById("rules").replaceChildren(...(found.rules.length ? found.rules.map(ruleCard) : [make("p", "empty", "No rule: no study is analysed. Add one, or bring back an earlier revision below.")]));
   const select = document.querySelector("#test select"), chosen = select.value;
-  select.replaceChildren(...studies.filter((study) => study.instance_count).map((study) => new Option(`…${study.study_instance_uid.slice(-28)} (${study.instance_count} images, ${study.state})`, study.study_instance_uid)));
+  select.replaceChildren(...studies.filter((study) => study.instance_count).map((study) => new Option(`…${study.study_instance_uid.slice(-28)} (${study.instance_count} image${study.instance_count === 1 ? "" : "s"}, ${study.state.replaceAll("_", " ")})`, study.study_instance_uid)));
   if (chosen) select.value = chosen;
   fill("history", history.map((one) => {
     const last = make("td"), back = make("button", "quiet", "Bring back");

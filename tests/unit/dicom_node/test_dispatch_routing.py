@@ -26,7 +26,7 @@ from dicom_node.db.routing_tables import PacsAnswer, ReceivingAssociation, RuleR
 from dicom_node.db.session import Databases, transaction
 from dicom_node.db.studies import arrivals
 from dicom_node.errors import ConfigurationError, NotFound
-from dicom_node.pipeline import routing_headers
+from dicom_node.pipeline import dispatch, routing_headers
 from dicom_node.pipeline.dispatch import Dispatcher
 from dicom_node.pipeline.routing_counts import Question
 from dicom_node.pipeline.routing_rules import EVERY_CT, Completeness, Condition, RequiredSeries, Rule
@@ -422,6 +422,22 @@ def test_our_results_are_known_by_their_equipment_after_the_table_of_results_is_
     assert node.look(33, 100) == [0, 0]
     with transaction(node.databases.hospital) as session:
         assert arrivals(session)[0].own_count == 1
+
+
+def test_an_object_that_cannot_be_read_for_now_is_examined_when_it_can_be(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.receive(**OWN)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as away:
+        away.setattr(Path, "open", refuse)
+        away.setattr(dispatch, "dcmread", refuse)
+        assert node.look(30) == [0]
+    node.look(31)
+    assert node.state == "own", "and not taken for somebody else's for ever"
 
 
 def test_another_vendors_report_is_nobodys_result(node: Node) -> None:

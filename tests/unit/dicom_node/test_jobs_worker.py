@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from dicom_node import worker
+from dicom_node.db.session import SILENCE, open_engine
 from dicom_node.errors import ConfigurationError
 from dicom_node.settings import Settings
 
@@ -33,3 +35,21 @@ def test_nobody_asks_for_a_gpu_that_is_not_wanted(monkeypatch: pytest.MonkeyPatc
 def test_two_signs_of_life_may_come_late() -> None:
     with pytest.raises(ValueError, match="three times heartbeat_s"):
         Settings(heartbeat_s=5, stale_s=14)
+
+
+def test_a_postgresql_that_falls_silent_is_not_waited_for_without_end_and_the_url_has_the_last_word() -> None:
+    class AskedError(Exception):
+        pass
+
+    def ask(_dialect: object, _record: object, _words: object, parameters: dict[str, object]) -> None:
+        asked.update(parameters)
+        raise AskedError
+
+    for query, idle in (("", 10), ("?keepalives_idle=60", "60")):
+        asked: dict[str, object] = {}
+        engine = open_engine(f"postgresql+psycopg://host/name{query}")
+        sa.event.listen(engine, "do_connect", ask)
+        with pytest.raises(AskedError):
+            engine.connect()
+        assert asked.keys() >= SILENCE.keys()
+        assert asked["keepalives_idle"] == idle

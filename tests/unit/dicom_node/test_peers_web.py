@@ -147,3 +147,14 @@ def test_the_commands_know_every_kind_and_profile(
     assert "needs a URL" in said("add", "bad", "--kind", "orthanc", code=2)
     assert "no URL" in said("set", "pacs", "--url", "http://x", code=2)
     assert "Error" in said("echo", "web", code=1)
+
+
+def test_a_peer_that_moves_to_another_server_does_not_take_the_old_ones_password_along(client: TestClient) -> None:
+    secret = {"credentials_file": "/etc/osteonode/archive.credentials"}
+    client.post("/api/peers", json={**WEB, **secret})
+    same = client.patch("/api/peers/Archive", json={"url": "https://pacs.example/other"}).json()
+    assert same["credentials_file"] == secret["credentials_file"]
+    moved = client.patch("/api/peers/Archive", json={"url": "https://elsewhere.example/dicom-web"}).json()
+    assert moved["credentials_file"] == ""
+    named = client.patch("/api/peers/Archive", json={"url": "http://third.example", **secret}).json()
+    assert named["credentials_file"] == secret["credentials_file"]
