@@ -27,7 +27,7 @@ run: setup ## run the node with its defaults
 	$(BIN)/osteonode serve
 
 test: setup system ## every test, against the real counterparts
-	CI=true $(BIN)/python -m pytest -q tests
+	CI=true $(BIN)/python -m pytest -q -n 2 --dist loadfile tests
 
 check: setup ## format, lint, types, import rules and unit tests
 	$(BIN)/ruff format --check .

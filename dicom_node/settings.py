@@ -96,7 +96,8 @@ class Settings(BaseSettings):
         description="A study that lacks images the PACS or its rule names is waited for this long; 0: it is not.",
     )
     completeness_policy: Literal["proceed", "hold"] = Field(
-        "proceed", description="A study that still lacks images then: analyse it with a flag, or hold it for an operator."
+        "proceed",
+        description="A study that still lacks images then: analyse it with a flag, or hold it for an operator.",
     )
     reserve_bytes: int = Field(
         2_000_000_000, ge=0, description="Free disk space below which instances are refused (0xA700)."
@@ -143,7 +144,9 @@ class Settings(BaseSettings):
     )
     parallel_requests: int = Field(2, ge=1, le=32, description="Requests searched or retrieved at the same time.")
     request_wait_s: float = Field(
-        86_400.0, ge=0, description="A study that is not in the PACS yet, or does not come whole, is tried for this long."
+        86_400.0,
+        ge=0,
+        description="A study that is not in the PACS yet, or does not come whole, is tried for this long.",
     )
     request_backoff_s: float = Field(
         30.0, gt=0, description="Pause before a request is tried again; doubled each time, thirty times it at most."

@@ -172,8 +172,8 @@ class PeerOut(PeerIn):
 def changed(peer: PeerOut, change: PeerChange) -> PeerIn:
     """Return a peer with a change made, judged as a new one is.
 
-    A peer that moves to another server loses its credentials file, unless the change names one: what was a secret with the
-    old server is not sent to the new one.
+    A peer that moves to another server loses its credentials file, unless the change names one: what was a secret with
+    the old server is not sent to the new one.
 
     Raises
     ------
