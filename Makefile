@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SYSTEM_PACKAGES := calculix-ccx orthanc dcmtk dicom3tools postgresql libpixelmed-java libsaxonhe-java default-jre-headless poppler-utils chromium \
 	orthanc-dicomweb rsyslog rsyslog-openssl rsyslog-gnutls $(if $(wildcard /usr/bin/npm),,npm)
 
-.PHONY: help setup system demo run test check verify bench migration format clean
+.PHONY: help setup system demo run test check verify soak bench migration format clean
 
 help: ## show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ check: setup ## format, lint, types, import rules and unit tests
 
 verify: setup ## the numerical proof
 	$(BIN)/python -m pytest -q tests/verification
+
+soak: setup system ## kill, starve and soak the node for MINUTES=60 and count what was lost
+	$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),60)
 
 bench: setup ## benchmarks beside their peers; AREA=deid runs one
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'

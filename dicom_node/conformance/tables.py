@@ -32,7 +32,7 @@ from dicom_node.net.statuses import CLASS_NOT_SUPPORTED, TEXT
 from dicom_node.net.tls import CIPHERS
 from dicom_node.settings import Settings
 from dicom_node.storage.part10 import IMPLEMENTATION_UID, VERSION_NAME
-from dicom_node.storage.syntaxes import KEPT_SYNTAXES
+from dicom_node.storage.syntaxes import KEPT_SYNTAXES, NEWER
 from sr_export.codes import SCHEME, SCHEME_NAME, SCHEME_VERSION
 from sr_export.fallback import REPORT_CLASSES
 
@@ -86,7 +86,7 @@ def _verdict(uid: str) -> str:
 
 def transfer_syntaxes() -> str:
     """Return the transfer syntaxes of storage as provider, and which are proposed for C-GET."""
-    rows = [(UID(uid).name, f"`{uid}`", "yes" if uid in SYNTAXES else "") for uid in KEPT_SYNTAXES]
+    rows = [(NEWER.get(uid) or UID(uid).name, f"`{uid}`", "yes" if uid in SYNTAXES else "") for uid in KEPT_SYNTAXES]
     return table(("transfer syntax", "UID", "proposed for C-GET"), rows)
 
 

@@ -20,6 +20,8 @@ IMPLICIT = frozenset({IMPLICIT_LITTLE, "1.2.840.10008.1.20", "1.2.840.113619.5.2
 NO_OBJECTS = (f"{ARC}.6.", f"{ARC}.7.")
 """MIME and XML encodings, and live video (SMPTE ST 2110): none of them is an object that can be stored."""
 JPEG_XL = (f"{ARC}.4.110", f"{ARC}.4.111", f"{ARC}.4.112")
+NEWER = {f"{ARC}.8.1": "Deflated Image Frame Compression"}
+"""Syntaxes, with their names, that pydicom's dictionary lacks until another library adds them."""
 
 
 def is_known(uid: str) -> bool:
@@ -33,7 +35,8 @@ def is_known(uid: str) -> bool:
 
 KEPT_SYNTAXES = tuple(
     sorted(
-        {uid for uid, entry in UID_dictionary.items() if entry[1] == "Transfer Syntax" and is_known(uid)} | {*JPEG_XL}
+        {uid for uid, entry in UID_dictionary.items() if entry[1] == "Transfer Syntax" and is_known(uid)}
+        | {*JPEG_XL, *NEWER}
     )
 )
 """The syntaxes of PS3.6 annex A that are accepted; one that it gets later is accepted too, and private ones."""

@@ -46,11 +46,14 @@ def small_disk(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def ballast(folder: Path, left_bytes: int) -> Iterator[None]:
-    """Fill the disk but for so many bytes."""
+    """Fill the disk but for so many bytes, while others write to it too."""
     file = folder / "ballast"
-    size = shutil.disk_usage(folder).free - left_bytes
     with file.open("wb") as stream:
-        os.posix_fallocate(stream.fileno(), 0, size)
+        while (size := shutil.disk_usage(folder).free - left_bytes) > 0:
+            try:
+                os.posix_fallocate(stream.fileno(), stream.seek(0, os.SEEK_END), size)
+            except OSError:
+                continue  # somebody was quicker
     try:
         yield
     finally:
