@@ -70,7 +70,7 @@ class Armed:
         except OSError:
             return  # another thread or process was first
         if action in SIGNALS:
-            for group in (int(os.environ["NODE_FAULTS_GROUP"]), os.getpgrp()):
+            for group in dict.fromkeys((int(os.environ["NODE_FAULTS_GROUP"]), os.getpgrp())):
                 os.killpg(group, SIGNALS[action])
         elif action == "kill process":
             os.kill(os.getpid(), signal.SIGKILL)
