@@ -22,7 +22,7 @@ from dicom_node.net.scu import Address, associate
 from dicom_node.settings import Settings
 from tests.conftest import wait_for
 from tests.dicom_dataset import ct_dataset
-from tests.dicom_wire import ASSOCIATE_AC, ASSOCIATE_RJ, CT, Caller, send_all, store
+from tests.dicom_wire import ASSOCIATE_AC, ASSOCIATE_RJ, CT, Caller, store
 
 PROCESSES = 3
 
