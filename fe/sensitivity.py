@@ -154,7 +154,7 @@ def sensitivity(
         for step in outwards:
             tell(len(rows) / (len(steps) + 1), f"Strength of the mask changed by {step:+d} voxels")
             changed = stepped_mask(mask, step)
-            answer = _answer(changed, mask, evaluate, start)
+            answer = answer_of(changed, mask, evaluate, start)
             if isinstance(answer, Outcome):
                 start = answer.start
             rows[step] = _row(step, changed, mask, spacing_mm, answer, base.strengths_n)
@@ -181,10 +181,10 @@ def _check(mask: Bools, spacing_mm: tuple[float, float, float], steps: Sequence[
         raise BadMask(f"Steps must be different whole numbers of voxels other than 0, not {tuple(steps)}.")
 
 
-def _answer(
+def answer_of(
     changed: Bools, mask: Bools, evaluate: Evaluate[Start], start: Start | None
 ) -> Outcome[Start] | tuple[Failure, str]:
-    """Return the outcome of a changed mask, or why it has none."""
+    """Return the outcome of a changed mask, or why it has none; ``mask`` is what was changed."""
     if not changed.any():
         return "eroded_away", "The mask is thinner than what was eroded."
     loose = _loose_fraction(changed) - _loose_fraction(mask)

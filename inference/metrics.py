@@ -1,8 +1,10 @@
-"""Agreement of two masks, for evaluation reports: overlap, surface distance, centroid.
+"""Agreement of two masks, for evaluation reports: overlap, voxels as decisions, surface distances, centroid.
 
 Surfaces are the boundary voxels of a mask (those with a face neighbour outside it), as in the usual
 definition of the 95th-percentile Hausdorff distance. Nothing here knows which bone a mask shows.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,19 +48,59 @@ def iou(mask: Mask, reference: Mask) -> float:
     return int(np.count_nonzero(mask & reference)) / union if union else 1.0
 
 
-def surface_distance_mm(mask: Mask, reference: Mask, spacing_mm: tuple[float, float, float]) -> float:
-    """Mean distance of each surface from the other, over all voxels of both surfaces (average symmetric distance).
+def voxel_auc(mask: Mask, reference: Mask) -> float:
+    """Area under the receiver operating characteristic of a mask as a classifier of voxels.
+
+    A mask has one threshold, so the curve has one corner and the area is the mean of sensitivity and specificity: a
+    lower bound of what the probabilities behind it would give, and near to (1 + sensitivity) / 2 in a large volume.
+
+    Returns
+    -------
+    float
+        0 to 1; not a number when the reference is empty, or fills the volume.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    _check_shapes(mask, reference)
+    positives = int(np.count_nonzero(reference))
+    negatives = reference.size - positives
+    if not positives or not negatives:
+        return float("nan")
+    hits = int(np.count_nonzero(mask & reference))
+    false_alarms = int(np.count_nonzero(mask)) - hits
+    return 0.5 * (hits / positives + 1.0 - false_alarms / negatives)
+
+
+@dataclass(frozen=True, slots=True)
+class SurfaceAgreement:
+    """Distances between the surfaces of two masks, mm; 0 when both masks are empty, infinite when one is.
+
+    Attributes
+    ----------
+    mean_mm
+        Of each surface from the other, over all voxels of both surfaces (average symmetric distance).
+    hd95_mm
+        95th percentile, the larger of the two directions.
+    hd_mm
+        Hausdorff distance: the largest.
+    """
+
+    mean_mm: float
+    hd95_mm: float
+    hd_mm: float
+
+
+def surface_agreement(mask: Mask, reference: Mask, spacing_mm: tuple[float, float, float]) -> SurfaceAgreement:
+    """Measure how far two surfaces lie apart.
 
     Parameters
     ----------
     mask, reference : (slice, row, column) bool arrays of one shape
     spacing_mm
         Voxel spacing along (slice, row, column).
-
-    Returns
-    -------
-    float
-        mm; 0 when both are empty, infinite when one is.
 
     Raises
     ------
@@ -67,36 +109,24 @@ def surface_distance_mm(mask: Mask, reference: Mask, spacing_mm: tuple[float, fl
     """
     pair = _cropped(mask, reference)
     if pair is None:
-        return 0.0 if mask.any() == reference.any() else float("inf")
-    distances = [_surface_distances_mm(one, other, spacing_mm) for one, other in (pair, pair[::-1])]
-    return float(np.concatenate(distances).mean())
+        nothing = 0.0 if mask.any() == reference.any() else float("inf")
+        return SurfaceAgreement(nothing, nothing, nothing)
+    there, back = (_surface_distances_mm(one, other, spacing_mm) for one, other in (pair, pair[::-1]))
+    return SurfaceAgreement(
+        mean_mm=float(np.concatenate([there, back]).mean()),
+        hd95_mm=max(float(np.percentile(one, 95)) for one in (there, back)),
+        hd_mm=max(float(one.max()) for one in (there, back)),
+    )
+
+
+def surface_distance_mm(mask: Mask, reference: Mask, spacing_mm: tuple[float, float, float]) -> float:
+    """Return ``mean_mm`` of ``surface_agreement``; raises what it raises."""
+    return surface_agreement(mask, reference, spacing_mm).mean_mm
 
 
 def hd95_mm(mask: Mask, reference: Mask, spacing_mm: tuple[float, float, float]) -> float:
-    """95th percentile of the distances between two surfaces, the larger of the two directions.
-
-    Parameters
-    ----------
-    mask, reference : (slice, row, column) bool arrays of one shape
-    spacing_mm
-        Voxel spacing along (slice, row, column).
-
-    Returns
-    -------
-    float
-        mm; 0 when both are empty, infinite when one is.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ.
-    """
-    pair = _cropped(mask, reference)
-    if pair is None:
-        return 0.0 if mask.any() == reference.any() else float("inf")
-    return max(
-        float(np.percentile(_surface_distances_mm(one, other, spacing_mm), 95)) for one, other in (pair, pair[::-1])
-    )
+    """Return ``hd95_mm`` of ``surface_agreement``; raises what it raises."""
+    return surface_agreement(mask, reference, spacing_mm).hd95_mm
 
 
 def centroid_lps_mm(mask: Mask, affine_lps: NDArray[np.float64]) -> NDArray[np.float64]:

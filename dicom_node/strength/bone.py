@@ -261,7 +261,7 @@ def read_bone(scan: Scan, sources: Sources, kind: Kind, side: Laterality, level:
     checked[box] = _measured_part(turned[box] != 0, part.spacing_mm, kind)
     return Bone(
         key=key,
-        rho_qct_mg_per_cm3=_density(part, scan.record),
+        rho_qct_mg_per_cm3=density_of(part, scan.record),
         labels=turned[box].copy(),
         spacing_mm=part.spacing_mm,
         side=side if kind == "femur" else "",
@@ -284,7 +284,8 @@ def _measured_part(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, floa
         return mask  # the model says what is wrong
 
 
-def _density(part: Volume, record: CalibrationRecord | None) -> NDArray[np.float64]:
+def density_of(part: Volume, record: CalibrationRecord | None) -> NDArray[np.float64]:
+    """Return the density, mg/cm3, of a volume in HU, or of one in mg/cm3 where there is no record."""
     return part.hu.astype(np.float64) if record is None else rho_qct_mg_per_cm3(part.hu, record)
 
 
@@ -299,15 +300,26 @@ def _labels(
         if not segment.mask.any():
             raise JobRejected("The segment is empty.")
         return segment.mask.astype(np.int32), segment.side, segment.file, segment.label
-    file = read_grid(sources.mask, sources.limit_bytes)
-    _check_whole_numbers(file)
+    labels, file = read_labels(volume, sources.mask, sources.limit_bytes)
     found = [int(value) for value in np.unique(file.values) if value != 0]
     label = None if all_labels and found and sources.label is None else _label(found, sources.label)
+    return (labels if label is None else np.where(labels == label, 1, 0).astype(np.int32)), "", file, label
+
+
+def read_labels(volume: Volume, path: Path, limit_bytes: int) -> tuple[NDArray[np.int32], GridFile]:
+    """Read a label map, voxel on voxel, onto the grid of a volume.
+
+    Raises
+    ------
+    NotFound, JobRejected
+        When it cannot be read, is no label map, or lies on another grid; nothing is resampled.
+    """
+    file = read_grid(path, limit_bytes)
+    _check_whole_numbers(file)
     held, _ = canonical(Volume(np.asarray(file.values, dtype=np.float32), file.affine_lps))
     upright, back = canonical(volume)
     _check_same_grid(held, upright)
-    labels = back.restore(held.hu).astype(np.int32)
-    return (labels if label is None else np.where(labels == label, 1, 0).astype(np.int32)), "", file, label
+    return back.restore(held.hu).astype(np.int32), file
 
 
 def _check_whole_numbers(file: GridFile) -> None:
