@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import dcmread
 
-from dicom_node.demo.data import fetch
 from dicom_node.demo.fake_ct import Scan, read_nifti
 from dicom_node.logs import silence_value_warnings
+from dicom_node.public_data import fetch
 from inference.volume import Acquisition, Volume
 
 silence_value_warnings()

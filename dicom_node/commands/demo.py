@@ -6,8 +6,8 @@ import sys
 
 from rich.console import Console
 
-from dicom_node.demo.data import SOURCES, fetch
 from dicom_node.demo.run import run_demo
+from dicom_node.public_data import SOURCES, fetch
 from dicom_node.settings import Settings
 
 

@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from dicom_node.demo.data import fetch
 from dicom_node.demo.fake_ct import FakePatient, read_nifti, write_series
 from dicom_node.demo.local_node import LocalNode
 from dicom_node.demo.pacs import AE_TITLE, Pacs, start_pacs
@@ -22,6 +21,7 @@ from dicom_node.errors import ConfigurationError, JobFailed
 from dicom_node.net.scu import Address
 from dicom_node.pipeline.report_files import load_report
 from dicom_node.pipeline.tables import print_report, stage_bar
+from dicom_node.public_data import fetch
 from inference.metrics import dice
 
 TIME_LIMIT_S = 1800

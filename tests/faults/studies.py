@@ -13,8 +13,8 @@ from pynetdicom.association import Association
 from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import CTImageStorage
 
-from dicom_node.demo.data import fetch
 from dicom_node.demo.fake_ct import FakePatient, Scan, read_nifti, write_series
+from dicom_node.public_data import fetch
 
 SENDER = "SCANNER"
 SLICES = slice(4, 30)

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from postgresql_server import PostgresqlServer
 
-from dicom_node.demo.data import fetch
 from dicom_node.demo.fake_ct import FakePatient, read_nifti, write_series
 from dicom_node.demo.local_node import LocalNode
 from dicom_node.demo.pacs import AE_TITLE, Orthanc
 from dicom_node.net.scu import Address
+from dicom_node.public_data import fetch
 
 PATIENT = FakePatient()
 

@@ -12,11 +12,11 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from dicom_node.demo.data import fetch
 from dicom_node.demo.fake_ct import FakePatient, read_nifti
 from dicom_node.demo.local_node import LocalNode
 from dicom_node.demo.pacs import AE_TITLE, Orthanc
 from dicom_node.pipeline.report_files import load_report
+from dicom_node.public_data import fetch
 from inference.metrics import dice
 from tests.conftest import wait_for
 

