@@ -17,7 +17,7 @@ from rich.console import Console
 from dicom_node import __version__
 from dicom_node.arguments.network import add_delivery, add_import, add_peer, add_request, add_routing
 from dicom_node.arguments.privacy import add_audit, add_deid, add_idmap
-from dicom_node.arguments.science import add_calibrate, add_evaluate, add_fe
+from dicom_node.arguments.science import add_calibrate, add_evaluate, add_fe, add_train
 from dicom_node.arguments.table import row
 from dicom_node.arguments.work import add_job
 from dicom_node.errors import NodeError
@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     analyse.add_argument(
         "--labels", choices=("osteonode", "totalsegmentator"), default="osteonode", help="values of a label map"
     )
+    analyse.add_argument("--segmenter", metavar="NAME", help="what finds the bones (default: the setting's)")
     demo = row(commands, "demo", "run the main job on a real public CT, with a PACS beside the node", "demo:demo")
     demo.add_argument("--out", type=Path, default=Path("build/demo"), help="folder for everything the demo makes")
 
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     add_fe(commands)
     add_calibrate(commands)
     add_evaluate(commands)
+    add_train(commands)
     add_import(commands)
     add_deid(commands)
     add_idmap(commands)
@@ -101,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     add_request(commands)
     add_job(commands)
     add_audit(commands)
+    row(commands, "segmenters", "list what can find bones here, and what it lacks", "segmenters:list_segmenters")
     row(commands, "migrate", "bring the databases to the newest schema", "maintenance:migrate_databases")
     row(commands, "settings", "print the settings in force as JSON", "maintenance:show_settings")
     row(commands, "describe-deid", "print the de-identification profile in words", "maintenance:describe_deid")

@@ -17,6 +17,10 @@ from pydantic_settings import (
 )
 
 CONFIG_VARIABLE = "OSTEONODE_CONFIG"
+SegmenterName = Literal[
+    "classical", "network", "checked", "totalsegmentator", "nnunet", "monai", "femur-3d", "femur-2d"
+]
+"""The rows of ``dicom_node.segmenters.table``."""
 HOURS = "([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]"
 """One span of off-peak hours, as ``dicom_node.jobs.offpeak`` reads it."""
 
@@ -167,6 +171,16 @@ class Settings(BaseSettings):
     internal_calibration: bool = Field(
         False, description="Calibrate by the patient's own tissues where there is neither phantom nor record."
     )
+    contrast_correction: bool = Field(
+        False,
+        description="Show beside the spine's densities of an enhanced scan values less the mean rise by agent.",
+    )
+    segmenter: SegmenterName = Field(
+        "classical", description="What finds the bones where a routing rule names nothing else; see docs/segmenters.md."
+    )
+    segmenter_folder: Path | None = Field(
+        None, description="Folder with a folder of weights for each segmenter; default: segmenters in the data folder."
+    )
     element_mm: float = Field(1.5, gt=0, description="Edge of the finite elements of a femur, mm.")
     strength_interval: bool = Field(
         True, description="Compute strengths also for the femur's outline moved by one and two voxels in and out."
@@ -248,6 +262,11 @@ class Settings(BaseSettings):
     def keys(self) -> Path:
         """Folder of the key files."""
         return self.key_dir or self.hospital_dir / "keys"
+
+    @property
+    def segmenters_dir(self) -> Path:
+        """Folder that holds one folder of weights for each segmenter."""
+        return self.segmenter_folder or self.data_dir / "segmenters"
 
     @property
     def hospital_url(self) -> str:

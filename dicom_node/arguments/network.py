@@ -136,6 +136,7 @@ def add_routing(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
             f"--{flag}", nargs="+", action="append", default=[], metavar=("FIELD", "OPERATOR VALUE"), help=text
         )
     add.add_argument("--pipelines", default="hip,spine", help="hip, spine or hip,spine (default)")
+    add.add_argument("--segmenter", default="", metavar="NAME", help="what finds the bones (default: the setting's)")
     add.add_argument("--priority", default="normal", choices=("urgent", "normal", "offpeak"))
     add.add_argument("--to", action="append", default=[], metavar="PEER", help="peer that gets the results")
     add.add_argument("--place", type=count, help="place in the list, 1 the first (default: the last)")

@@ -67,9 +67,62 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     values.add_argument(
         "file", type=Path, metavar="CSV", help="columns case, measured, reference and, if wanted, group"
     )
+    values.add_argument(
+        "--references", type=Path, metavar="CSV", help="reference values in a second file; both have case, value, group"
+    )
     values.add_argument("--quantity", default="value", help="what was measured, for the figures")
     values.add_argument("--unit", default="-", help="unit, for tables and figures")
     values.add_argument("--below", type=float, action="append", metavar="X", help="below is positive; may be repeated")
     values.add_argument("--above", type=float, action="append", metavar="X", help="above is positive; may be repeated")
     for action in (masks, values):
         action.add_argument("--out", type=Path, required=True, help="new or empty folder for tables and figures")
+    _add_strength(actions)
+
+
+def _add_strength(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add: evaluation of masks by the failure loads they give."""
+    words = "compare failure loads from automatic masks with those from reference masks of the same names"
+    add = row(actions, "strength", words, "evaluate:strength")
+    add.add_argument("--images", type=Path, required=True, help="folder (or file) of scans: .nii(.gz), .mha, .nrrd")
+    add.add_argument("--masks", type=Path, required=True, help="folder (or file) of automatic label maps")
+    add.add_argument("--references", type=Path, required=True, help="folder (or file) of reference label maps")
+    add.add_argument(
+        "--model",
+        action="append",
+        required=True,
+        choices=("sas", "vertebra", "ct2s"),
+        help="sas and ct2s take femurs, vertebra takes vertebrae; may be repeated",
+    )
+    add.add_argument("--structures", nargs="+", metavar="KEY", help="bones, for example femur_right L1 (default: all)")
+    for whose in ("mask", "reference"):
+        add.add_argument(
+            f"--{whose}-labels",
+            choices=("osteonode", "totalsegmentator"),
+            default="osteonode",
+            help=f"whose label values the {whose}s have (default: ours)",
+        )
+    add.add_argument("--calibration", type=Path, help="JSON file with calibration records (default: none)")
+    add.add_argument("--record", metavar="ID", help="the calibration record to use")
+    add.add_argument("--density-mg-per-cm3", choices=("HA", "K2HPO4"), help="the images already hold densities, mg/cm3")
+    add.add_argument("--element-mm", type=float, metavar="MM", help="edge of the elements (default: the model's own)")
+    add.add_argument("--threads", type=int, metavar="N", help="cores to use (default: all)")
+    add.add_argument("--memory-limit-gb", type=float, default=4.0, metavar="GB", help="larger models are refused (4)")
+    add.add_argument("--out", type=Path, required=True, help="new or empty folder, or one that this command began")
+
+
+def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add: training of networks."""
+    train = row(commands, "train", "train a network on a site's data, or go on training", "train:train")
+    train.add_argument("task", nargs="?", metavar="TASK", help="what to train; without it, the tasks are listed")
+    train.add_argument("--data", type=Path, metavar="DIR", help="images with labels, as the task says")
+    train.add_argument("--out", type=Path, metavar="DIR", help="folder of the training; the same one goes on with it")
+    train.add_argument("--steps", type=count, metavar="N", help="optimiser steps (default: as published)")
+    train.add_argument("--seed", type=int, metavar="N", help="of weights and batches (default 0)")
+    train.add_argument("--learning-rate", type=float, metavar="X", help="(default: as published)")
+    train.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the task; may be repeated"
+    )
+    train.add_argument("--minutes", type=float, default=float("inf"), metavar="M", help="stop after this time")
+    train.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: a GPU if there is one)"
+    )

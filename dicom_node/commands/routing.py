@@ -54,10 +54,15 @@ def list_rules(settings: Settings, options: argparse.Namespace, console: Console
             f"   takes a study in which one series satisfies: {_words(rule.conditions) or 'anything'}",
             *([f"   unless a series satisfies one of: {_words(rule.unless)}"] if rule.unless else []),
             *(f"   needs {need.name}: {_words(need.conditions)}" for need in rule.required_series),
-            f"   then {' and '.join(rule.pipelines)}, priority {rule.priority}, results to {_peers(rule)}",
+            f"   then {_bones(rule)}, priority {rule.priority}, results to {_peers(rule)}",
         ]
         console.print("\n".join(say), highlight=False, markup=False)
     console.print(f"Revision {found.number}.", highlight=False)
+
+
+def _bones(rule: Rule) -> str:
+    finder = f" by {rule.segmenter}" if rule.segmenter else ""
+    return f"{' and '.join(rule.pipelines)}{finder}"
 
 
 def _peers(rule: Rule) -> str:
@@ -76,6 +81,7 @@ def add_rule(settings: Settings, options: argparse.Namespace, console: Console) 
             conditions=tuple(_condition(words) for words in options.when),
             unless=tuple(_condition(words) for words in options.unless),
             pipelines=tuple(options.pipelines.split(",")),
+            segmenter=options.segmenter,
             priority=options.priority,
             destinations=tuple(options.to),
         )

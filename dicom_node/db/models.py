@@ -197,6 +197,8 @@ class StudyVersion(Hospital):
     """The routing rule that took it, with the hash of what that rule said then."""
     rule_hash: Mapped[str] = mapped_column(String(64), default="", server_default="")
     pipelines: Mapped[str] = mapped_column(String(32), default="hip,spine", server_default="hip,spine")
+    segmenter: Mapped[str] = mapped_column(String(32), default="", server_default="")
+    """What finds the bones, as the rule says; empty: as the setting says when the job runs."""
     priority: Mapped[str] = mapped_column(String(16), default="normal", server_default="normal")
     destinations: Mapped[str] = mapped_column(Text, default="", server_default="")
     """Names of the peers that get the results, one a line; empty: as the peers' own settings say."""

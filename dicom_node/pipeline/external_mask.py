@@ -4,7 +4,6 @@ It replaces the automatic segmentation as a whole. Vertebrae may be whole: their
 (``inference.vertebra_cut``). Names that are no bone this node measures are left out.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,28 +17,16 @@ from skimage.draw import polygon
 from dicom_node.errors import ConfigurationError, JobRejected
 from dicom_node.pipeline.corrections import grid_of, lay, read_correction
 from dicom_node.pipeline.segmentation_object import laid_on_grid
+from dicom_node.segmenters.foreign_labels import VOCABULARIES, structure_named
 from dicom_node.strength.image_files import checksum, format_of, read_grid
 from inference.corrected import CorrectedSegmenter
-from inference.labels import BY_KEY, STRUCTURES, Structure
+from inference.labels import BY_KEY, Structure
 from sr_export.geometry import Grid
 
 EXTERNAL_NAME = "Mask made elsewhere"
 LIMIT_BYTES = 2 * 2**30
 ON_SLICE = 0.2
 """Slices by which a contour may miss a slice: contours are drawn on slices, headers round."""
-
-VOCABULARIES: Mapping[str, Mapping[int, str]] = {
-    "osteonode": {one.value: one.key for one in STRUCTURES},
-    "totalsegmentator": {
-        25: "sacrum", 27: "L5", 28: "L4", 29: "L3", 30: "L2", 31: "L1", 32: "T12", 33: "T11", 34: "T10",
-        75: "femur_left", 76: "femur_right", 77: "hip_left", 78: "hip_right",
-    },
-}  # fmt: skip
-"""Label values of a map by who made it; TotalSegmentator's are those of its task ``total``, version 2."""
-
-SIDES = {"right": "right", "rt": "right", "r": "right", "left": "left", "lt": "left", "l": "left"}
-PAIRED = {"femur": "femur", "hip": "hip", "pelvis": "hip"}
-VERTEBRA_WORDS = frozenset({"vertebra", "vertebrae", "vertebral", "body", "vb"})
 
 
 def read_mask(path: Path, headers: Sequence[Dataset], vocabulary: str) -> CorrectedSegmenter:
@@ -79,22 +66,6 @@ def read_mask(path: Path, headers: Sequence[Dataset], vocabulary: str) -> Correc
     if not labels.any():
         raise JobRejected("The mask holds no voxel of a bone this node measures; are its names or label values right?")
     return CorrectedSegmenter(labels, grid.affine_lps, checksum(path), EXTERNAL_NAME, cuts_vertebrae=True)
-
-
-def structure_named(name: str) -> Structure | None:
-    """Return the structure a person or program means by a name, or None.
-
-    Understood are ``Right femur``, ``femur_r``, ``Femur RT``, ``vertebrae_L1``, ``L1``, ``L1 body``, ``sacrum``, ...;
-    a name with a further word (``femoral head``, ``PTV L1``) means something else.
-    """
-    words = [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
-    sides = {SIDES[word] for word in words if word in SIDES}
-    rest = [word for word in words if word not in SIDES and word not in VERTEBRA_WORDS]
-    if len(rest) != 1:
-        return None
-    if rest[0] in PAIRED and len(sides) == 1 and not VERTEBRA_WORDS & set(words):
-        return BY_KEY[f"{PAIRED[rest[0]]}_{sides.pop()}"]
-    return next((one for one in STRUCTURES if one.key.lower() == rest[0] and not one.laterality and not sides), None)
 
 
 def _class_of(path: Path) -> str:

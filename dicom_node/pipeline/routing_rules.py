@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from pydicom.datadict import dictionary_VR, keyword_dict
 
 from dicom_node.errors import ConfigurationError
+from dicom_node.settings import SegmenterName
 
 Kind = Literal["text", "number"]
 Operator = Literal["is", "is_not", "one_of", "like", "not_like", "at_least", "at_most", "between", "present", "absent"]
@@ -170,6 +171,8 @@ class Rule(_Document):
     conditions: tuple[Condition, ...] = Field((), max_length=20)
     unless: tuple[Condition, ...] = Field((), max_length=20)
     pipelines: tuple[Pipeline, ...] = get_args(Pipeline)
+    segmenter: SegmenterName | Literal[""] = ""
+    """What finds the bones; empty: as the setting says when the study is analysed."""
     priority: Priority = "normal"
     required_series: tuple[RequiredSeries, ...] = Field((), max_length=10)
     destinations: tuple[Name, ...] = Field((), max_length=20)
@@ -184,8 +187,12 @@ class Rule(_Document):
 
     @property
     def hash(self) -> str:
-        """SHA-256, hexadecimal, of what the rule says; its name and whether it is enabled are left out."""
-        said = self.model_dump(mode="json", exclude={"name", "is_enabled"})
+        """SHA-256, hexadecimal, of what the rule says; its name and whether it is enabled are left out.
+
+        A rule without a segmenter has the hash it had before rules could name one.
+        """
+        unsaid = {"name", "is_enabled"} if self.segmenter else {"name", "is_enabled", "segmenter"}
+        said = self.model_dump(mode="json", exclude=unsaid)
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     @property

@@ -1,5 +1,7 @@
 """REST routes of studies and rules: what is where, why, and what an operator may change."""
 
+from typing import get_args
+
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import PlainTextResponse
 
@@ -31,7 +33,7 @@ from dicom_node.pipeline.routing_store import (
     switched,
 )
 from dicom_node.pipeline.routing_trials import try_study
-from dicom_node.settings import Settings
+from dicom_node.settings import SegmenterName, Settings
 from dicom_node.web import study_views
 from dicom_node.web.routing_schemas import (
     Change,
@@ -205,4 +207,5 @@ def _rules_out(made: RuleList, peers: list[str]) -> RulesOut:
         fields=fields,
         operators={str(key): words for key, words in OPERATORS.items()},
         peers=peers,
+        segmenters=list(get_args(SegmenterName)),
     )

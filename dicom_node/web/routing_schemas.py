@@ -22,6 +22,7 @@ class VersionOut(BaseModel):
     rule_name: str
     rule_hash: str
     pipelines: str
+    segmenter: str
     priority: str
     destinations: str
     incomplete: str
@@ -128,6 +129,7 @@ class RulesOut(BaseModel):
     fields: list[FieldOut]
     operators: dict[str, str]
     peers: list[str]
+    segmenters: list[str]
 
 
 class Change(BaseModel):

@@ -1,7 +1,7 @@
 "use strict";
 const editor = document.getElementById("editor"), editorForm = editor.querySelector("form"), actor = document.getElementById("actor");
 const problem = document.getElementById("problem"), undo = document.getElementById("undo");
-let inForce = { number: 0, rules: [], fields: [], operators: {}, peers: [] };
+let inForce = { number: 0, rules: [], fields: [], operators: {}, peers: [], segmenters: [] };
 actor.value = actorName();
 actor.onchange = () => keepActorName(actor.value);
 
@@ -40,7 +40,7 @@ function ruleCard(rule, index) {
   say("Takes a study in which one series satisfies:", rule.conditions.map(conditionText).join("; ") || "anything");
   if (rule.unless.length) say("Unless a series satisfies:", rule.unless.map(conditionText).join("; or "));
   rule.required_series.forEach((need) => say(`Needs ${need.name}:`, need.conditions.map(conditionText).join("; ")));
-  say("Then:", `${rule.pipelines.join(" and ")}, priority ${rule.priority}, results to ${rule.destinations.join(", ") || "the peers that receive results"}.`);
+  say("Then:", `${rule.pipelines.join(" and ")}${rule.segmenter ? ` by ${rule.segmenter}` : ""}, priority ${rule.priority}, results to ${rule.destinations.join(", ") || "the peers that receive results"}.`);
   const { pacs, wait_s, then } = rule.completeness;
   if (pacs !== "ct" || wait_s !== null || then) say("Completeness:", [pacs === "off" ? "the PACS is not asked" : pacs === "all" ? "every object the PACS counts" : "CT series the PACS counts",
     wait_s === null ? "" : `waits ${wait_s} s`, then === "hold" ? "then held for an operator" : then ? "then goes on with a flag" : ""].filter(Boolean).join(", ") + ".");
@@ -101,11 +101,12 @@ function requiredBox(need = { name: "", conditions: [] }) {
 document.getElementById("add-required").onclick = () => document.getElementById("required").append(requiredBox());
 
 function openEditor(rule) {
-  const blank = { name: "", is_enabled: true, conditions: [{ field: "modality", operator: "is", value: "CT" }], unless: [], pipelines: ["hip", "spine"], priority: "normal",
+  const blank = { name: "", is_enabled: true, conditions: [{ field: "modality", operator: "is", value: "CT" }], unless: [], pipelines: ["hip", "spine"], segmenter: "", priority: "normal",
     required_series: [], destinations: [], completeness: { pacs: "ct", wait_s: null, then: null } };
   const shown = rule || blank, f = editorForm.elements;
   document.getElementById("editor-title").textContent = rule ? `Rule ${rule.name}` : "New rule";
   f.name.value = shown.name; f.hip.checked = shown.pipelines.includes("hip"); f.spine.checked = shown.pipelines.includes("spine");
+  f.segmenter.replaceChildren(new Option("as set", ""), ...inForce.segmenters.map((name) => new Option(name, name))); f.segmenter.value = shown.segmenter;
   f.priority.value = shown.priority; f.pacs.value = shown.completeness.pacs; f.wait_s.value = shown.completeness.wait_s ?? ""; f.then.value = shown.completeness.then || "";
   conditionList(document.getElementById("conditions"), shown.conditions);
   conditionList(document.getElementById("unless"), shown.unless);
@@ -123,7 +124,7 @@ function openEditor(rule) {
   editorForm.onsubmit = async (event) => {
     event.preventDefault();
     const made = { name: f.name.value, is_enabled: shown.is_enabled, conditions: readConditions(document.getElementById("conditions")), unless: readConditions(document.getElementById("unless")),
-      pipelines: ["hip", "spine"].filter((one) => f[one].checked), priority: f.priority.value,
+      pipelines: ["hip", "spine"].filter((one) => f[one].checked), segmenter: f.segmenter.value, priority: f.priority.value,
       required_series: [...document.getElementById("required").children].map((box) => box.read()),
       destinations: [...boxes.querySelectorAll("input:checked")].map((box) => box.value),
       completeness: { pacs: f.pacs.value, wait_s: f.wait_s.value === "" ? null : Number(f.wait_s.value), then: f.then.value || null } };

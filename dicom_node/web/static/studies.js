@@ -16,6 +16,7 @@ function stateOf(study) {
     if (last.forced_by) td.append(make("p", "note", `Forced by ${last.forced_by}.`));
     if (last.incomplete) td.append(make("p", "note warn", `Incomplete: ${last.incomplete}`));
     if (last.pipelines !== "hip,spine") td.append(make("p", "note", `Only the ${last.pipelines} is analysed.`));
+    if (last.segmenter) td.append(make("p", "note", `Bones are found by ${last.segmenter}.`));
     if (last.priority !== "normal") td.append(make("p", "note", `Priority ${last.priority}.`));
     if (last.destinations) td.append(make("p", "note", `Results go to ${last.destinations.split("\n").join(", ")}.`));
   }
