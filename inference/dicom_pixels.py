@@ -10,12 +10,17 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID, ExplicitVRLittleEndian
+from scipy import ndimage
 
 from inference.dicom_headers import Frame, number_of_frames
 from inference.errors import TruncatedPixelData, UnsupportedPixels
 
 AIR_HU = -1024.0
 """What padding, and everything below it, becomes: the lowest CT number of a 12-bit scanner."""
+
+LEAST_TISSUE_HU = -900.0
+"""Padding above this reads like something in the patient, so only what reaches the slice's edge is taken for it
+[m] assumption: converters write a padding value of 0 beside an intercept of 0, and water then is 0 too."""
 
 
 def check_pixels(dataset: Dataset, where: str) -> None:
@@ -106,8 +111,17 @@ def hu_from_frame(frame: Frame, where: str) -> NDArray[np.float32]:
     hu += np.float32(frame.intercept)
     padding = padding_range(frame.dataset)
     if padding is not None:
-        hu[(stored >= padding[0]) & (stored <= padding[1])] = AIR_HU
+        filled = (stored >= padding[0]) & (stored <= padding[1])
+        is_odd = padding[1] * frame.slope + frame.intercept > LEAST_TISSUE_HU
+        hu[_reaching_the_edge(filled) if is_odd else filled] = AIR_HU
     return np.maximum(hu, np.float32(AIR_HU), out=hu)
+
+
+def _reaching_the_edge(filled: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Keep the pieces of a (row, column) mask that touch its border: padding lies outside of the field of view."""
+    pieces, _ = ndimage.label(filled)
+    rim = np.unique(np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]]))
+    return np.isin(pieces, rim[rim > 0])
 
 
 def padding_range(dataset: Dataset) -> tuple[int, int] | None:

@@ -55,6 +55,9 @@ INNER_FRACTION = 0.6
 WANDER_MM = 4.0
 """How far a rod may lie from the same rod in the neighbouring slab."""
 
+LEAST_ROD_HU = -300.0
+"""What no rod reads: a row of circles fits into the air between pad and table as well as a row of rods."""
+
 HU_RANGE = (-1024.0, 1500.0)
 """Values are clipped to this, so that one metal edge does not outshine all."""
 
@@ -167,8 +170,12 @@ def _line(image: NDArray[np.float32], count: int, is_phantom: Accept) -> _Found 
 
 
 def _step_score(image: NDArray[np.float32], radius_mm: float) -> NDArray[np.float32]:
-    """Step (root mean square) across a circle around every pixel in its weakest sector, per spread of the inside."""
-    image = image - image.mean()
+    """Step (root mean square) across a circle around every pixel in its weakest sector, per spread of the inside.
+
+    Zero where the inside is air.
+    """
+    level = image.mean()
+    image = image - level
     reach = int(np.ceil((radius_mm + EDGE_MM + RING_MM) / GRID_MM))
     rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     distance, angle = np.hypot(rows, columns) * GRID_MM, np.arctan2(rows, columns)
@@ -180,7 +187,7 @@ def _step_score(image: NDArray[np.float32], radius_mm: float) -> NDArray[np.floa
     sector = np.floor((angle + np.pi) / (2 * np.pi) * SECTORS).astype(int) % SECTORS
     parts = [ring & (sector == number) for number in range(SECTORS)]
     steps = [_mean(square, part) - 2 * inside * _mean(image, part) + inside**2 for part in parts]
-    least = np.minimum.reduce(steps) - variance
+    least = np.where(inside + level < LEAST_ROD_HU, 0.0, np.minimum.reduce(steps) - variance)
     return np.asarray(np.sqrt(np.maximum(least, 0.0) / (variance + FLOOR_HU**2)), dtype=np.float32)
 
 

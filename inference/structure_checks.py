@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from inference.labels import BY_KEY, FEMURS, STRUCTURES, VERTEBRAE
+from inference.posture import check_posture
 from inference.quality import STUDY, QualityFlag
 from inference.tissues import check_contrast
 from inference.vertebra_shape import VertebraHeights, measure_heights
@@ -93,8 +94,8 @@ def check_structures(volume: Volume, labels: NDArray[np.uint8]) -> tuple[Quality
             heights[structure.key] = measure_heights(part, mask)
     flags.extend(_deformed(heights))
     flags.extend(_metal_elsewhere(upright, flags))
-    contrast = check_contrast(upright, turned)
-    return (*flags, contrast) if contrast is not None else tuple(flags)
+    flags.extend(flag for check in (check_posture, check_contrast) if (flag := check(upright, turned)) is not None)
+    return tuple(flags)
 
 
 def metal_near(volume: Volume, mask: Mask, margin_mm: float = METAL_MARGIN_MM) -> MetalEvidence:

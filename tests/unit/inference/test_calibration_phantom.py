@@ -12,6 +12,10 @@ from inference.calibration import rho_qct_mg_per_cm3
 from inference.errors import CalibrationError
 from inference.phantom import Phantom, calibrate_from_phantom, phantoms_from_json
 from inference.volume import Orientation, Volume
+from tests.density_phantom import RODS as DENSITY_RODS
+from tests.density_phantom import Scene as DensityScene
+from tests.density_phantom import hu_of
+from tests.density_phantom import scan as density_scan
 
 TRUE_SLOPE = 1 / 1.4
 TRUE_INTERCEPT = 6.0 / 1.4
@@ -153,3 +157,10 @@ def test_the_certificates_order_of_the_vertebrae_does_not_matter() -> None:
     assert other is not None
     assert other.slope_mg_per_cm3_per_hu == pytest.approx(one.slope_mg_per_cm3_per_hu)
     assert sorted(other.hu) == pytest.approx(sorted(one.hu))
+
+
+def test_rods_are_found_though_a_row_of_circles_fits_into_the_air_below_the_pad() -> None:
+    volume, _ = density_scan(DensityScene(slice_mm=3.0))
+    found = calibrate_from_phantom(volume, [DENSITY_RODS])
+    assert found is not None
+    assert found.hu == pytest.approx([hu_of(one) for one in DENSITY_RODS.density_mg_per_cm3], abs=2.0)

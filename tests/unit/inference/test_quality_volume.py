@@ -7,8 +7,9 @@ import pytest
 from volume_factories import make_body, make_volume
 
 from inference.quality import STUDY
+from inference.slice_continuity import gap_planes
 from inference.volume import Volume
-from inference.volume_checks import check_volume, gap_planes, noise_of
+from inference.volume_checks import check_volume, noise_of
 
 PLAIN = {"manufacturer": "SIEMENS", "convolution_kernel": "B30s", "patient_position": "HFS", "slice_thickness_mm": 2.0}
 
@@ -124,10 +125,10 @@ def test_slab_gaps_are_counted_even_when_they_are_tilted(tilt_slices: int, depth
         for row in range(80):
             hu[gap + round(tilt_slices * row / 80), row] -= depth_hu
     assert gap_planes(make_volume(np.maximum(hu, -1000), **PLAIN))[0] == 4
-    (flag,) = check_volume(make_volume(np.maximum(hu, -1000) + make_body((64, 80, 80), 5) * 0.01, **PLAIN))
-    assert flag.code == "air_gaps"
-    assert flag.definition.forbids_density
-    assert flag.definition.forbids_strength
+    flags = check_volume(make_volume(np.maximum(hu, -1000) + make_body((64, 80, 80), 5) * 0.01, **PLAIN))
+    assert [flag.code for flag in flags] == ["air_gaps", "broken_stack"]
+    assert flags[0].definition.forbids_density
+    assert flags[0].definition.forbids_strength
 
 
 def test_bowel_gas_is_no_slab_gap() -> None:

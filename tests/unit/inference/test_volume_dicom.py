@@ -324,3 +324,16 @@ def test_an_agent_that_was_not_given_is_no_contrast(value: str | None) -> None:
 
 def test_a_volume_does_not_show_its_uids_when_printed() -> None:
     assert "2.25" not in repr(volume_from_datasets(make_series(anatomy())))
+
+
+def test_water_is_not_air_where_the_header_calls_its_value_padding() -> None:
+    hu = np.full((10, 9, 9), 40.0)
+    hu[:, 4, 4] = 0.0
+    hu[:, :2, :2] = 0.0
+    series = make_series(hu, intercept=0.0, signed=True, PixelPaddingValue=0)
+    for dataset, image in zip(series, hu, strict=True):
+        dataset.PixelData = image.astype("<i2").tobytes()
+    found = volume_from_datasets(series).hu
+    assert (found[:, 4, 4] == 0.0).all()
+    assert (found[:, :2, :2] == -1024.0).all()
+    assert (found[:, 8, 8] == 40.0).all()
