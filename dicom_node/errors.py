@@ -9,7 +9,8 @@
     |   `-- PeerUnavailable
     |       `-- NothingAccepted
     |-- ConfigurationError   final: an administrator has to change something
-    |   `-- NotFound         what was named is not there
+    |   |-- NotFound         what was named is not there
+    |   `-- SegmenterNotReady  a segmenter lacks its weights or packages
     |-- IntakeError          final: an instance cannot be kept as a member of a study
     |   `-- NotDicom         the bytes of a file are no DICOM
     |-- InstanceUnreadable   final: a kept instance is not what its transfer syntax says
@@ -59,6 +60,22 @@ class ConfigurationError(NodeError):
 
 class NotFound(ConfigurationError):  # noqa: N818 - the HTTP status it becomes is named so
     """What was named is not there."""
+
+
+class SegmenterNotReady(ConfigurationError):  # noqa: N818 - the state
+    """A segmenter that was chosen lacks its weights or packages.
+
+    Parameters
+    ----------
+    sentence
+        What is missing, and how to get it.
+    state
+        The same in two or three words, for a table.
+    """
+
+    def __init__(self, sentence: str, state: str) -> None:
+        super().__init__(sentence)
+        self.state = state
 
 
 class IntakeError(NodeError):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from inference.calibration import CalibrationRecord, rho_qct_mg_per_cm3
 from inference.labels import BY_KEY, FEMURS, VERTEBRAE
 from inference.quality import QualityFlag, forbids_category, forbids_density
-from inference.regions import CORE_DEPTH_MM, Region, femoral_region, trabecular_core
+from inference.regions import CORE_DEPTH_MM, Region, femoral_regions, trabecular_core
 from inference.volume import Box, Orientation, Volume, boxes_of, canonical, crop
 
 Category = Literal["osteoporosis", "osteopenia", "normal"]
@@ -24,7 +24,13 @@ Mask = NDArray[np.bool_]
 CORE_DEPTH_STEP_MM = 1.0
 """The interval of a density holds its value with a core this much deeper and shallower."""
 
-MIN_REGION_MM3 = {"trabecular_core": 1000.0, "femoral_neck": 3000.0, "proximal_femur": 10000.0}
+MIN_REGION_MM3: dict[Region, float] = {
+    "trabecular_core": 1000.0,
+    "femoral_neck": 3000.0,
+    "trochanter": 5000.0,
+    "total_hip": 15000.0,
+    "proximal_femur": 10000.0,
+}
 """Smallest region: about a quarter of a small adult's [m] assumption."""
 
 MIN_REGION_VOXELS = 100
@@ -144,7 +150,7 @@ def measure_density(
     Returns
     -------
     densities : tuple of Density
-        Vertebrae from the head down, then femurs.
+        Vertebrae from the head down, then femurs; of a femur the neck, the trochanter and the total hip.
     flags : tuple of QualityFlag
         New flags: where no region could be made, or another than the usual one was.
     """
@@ -158,10 +164,9 @@ def measure_density(
         if box is None or forbids_density(flags, key):
             continue
         part, mask = crop(upright, box), turned[box] == BY_KEY[key].value
-        values, found = (_femur if key in FEMURS else _vertebra)(part, mask, record, key)
-        raised.extend(found)
-        if values is not None:
-            densities.append(_on_grid(values, box, orientation, turned.shape))
+        found, flagged = (_femur if key in FEMURS else _vertebra)(part, mask, record, key)
+        raised.extend(flagged)
+        densities.extend(_on_grid(one, box, orientation, turned.shape) for one in found)
     return tuple(densities), tuple(raised)
 
 
@@ -227,7 +232,7 @@ class _Measured:
     volume_mm3: float
 
 
-Outcome = tuple[_Measured | None, tuple[QualityFlag, ...]]
+Outcome = tuple[tuple[_Measured, ...], tuple[QualityFlag, ...]]
 
 
 def _vertebra(volume: Volume, mask: Mask, record: CalibrationRecord, key: str) -> Outcome:
@@ -240,7 +245,7 @@ def _vertebra(volume: Volume, mask: Mask, record: CalibrationRecord, key: str) -
     ]
     means = tuple(float(hu.mean(dtype=np.float64)) for hu in others)
     measured, flags = _measured(volume, core, "trabecular_core", record, key, means)
-    dense = float((measured.hu > DENSE_HU).mean()) if measured is not None else 0.0
+    dense = float((measured[0].hu > DENSE_HU).mean()) if measured else 0.0
     if dense > MAX_DENSE_FRACTION:
         sentence = (
             f"{BY_KEY[key].name}: {100 * dense:.1f} percent of the trabecular core is denser than "
@@ -251,20 +256,11 @@ def _vertebra(volume: Volume, mask: Mask, record: CalibrationRecord, key: str) -
 
 
 def _femur(volume: Volume, mask: Mask, record: CalibrationRecord, key: str) -> Outcome:
-    """Measure one femur."""
-    name = BY_KEY[key].name
-    found = femoral_region(volume, mask)
-    if found is None:
-        sentence = f"{name}: the mask has no head of 17 to 32 mm radius; expected one whole femoral head."
-        return None, (QualityFlag("bone_not_separated", key, sentence),)
-    measured, flags = _measured(volume, found[0], found[1], record, key)
-    if found[1] == "proximal_femur" and measured is not None:
-        sentence = (
-            f"{name}: the neck is cut by the scan or was not recognised; the density is that of the "
-            "proximal femur as far as the scan shows it, and compares only with scans that end alike."
-        )
-        flags = (*flags, QualityFlag("neck_not_whole", key, sentence))
-    return measured, flags
+    """Measure the regions of one femur."""
+    regions, flags = femoral_regions(volume, mask, key)
+    outcomes = [_measured(volume, voi, region, record, key) for region, voi in regions]
+    measured = tuple(one for found, _ in outcomes for one in found)
+    return measured, (*(flag for _, flagged in outcomes for flag in flagged), *flags)
 
 
 def _measured(
@@ -279,13 +275,13 @@ def _measured(
     hu = volume.hu[voi].astype(np.float64)
     volume_mm3, least_mm3 = hu.size * volume.voxel_mm3, MIN_REGION_MM3[region]
     if volume_mm3 >= least_mm3 and hu.size >= MIN_REGION_VOXELS:
-        return _Measured(key, region, voi, hu, record, other_hu_means, volume_mm3), ()
+        return (_Measured(key, region, voi, hu, record, other_hu_means, volume_mm3),), ()
     sentence = (
         f"{BY_KEY[key].name}: the region to measure holds {volume_mm3:.0f} mm3 in {hu.size} voxels; "
         f"expected at least {least_mm3:g} mm3 and {MIN_REGION_VOXELS} voxels."
     )
     evidence = (("voi_volume_mm3", volume_mm3), ("voi_voxels", float(hu.size)))
-    return None, (QualityFlag("voi_too_small", key, sentence, evidence),)
+    return (), (QualityFlag("voi_too_small", key, sentence, evidence),)
 
 
 def _on_grid(measured: _Measured, box: Box, orientation: Orientation, shape: tuple[int, ...]) -> Density:

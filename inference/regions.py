@@ -1,4 +1,4 @@
-"""Where density is measured inside a bone: the trabecular core of a vertebral body, the neck of a femur.
+"""Where density is measured inside a bone: the trabecular core of a vertebral body, the regions of a femur.
 
 Geometry of masks only; densities are taken in ``inference.densitometry``. Arrays are in canonical order.
 Definitions and their sources: docs/methods/vbmd.md.
@@ -11,9 +11,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from inference.femoral_neck import find_head, find_neck, points_lps_mm
+from inference.femoral_regions import hip_regions
+from inference.labels import BY_KEY
+from inference.quality import QualityFlag
 from inference.volume import Volume
 
-Region = Literal["trabecular_core", "femoral_neck", "proximal_femur"]
+Region = Literal["trabecular_core", "femoral_neck", "trochanter", "total_hip", "proximal_femur"]
+
+BESIDE_NECK: tuple[Literal["trochanter", "total_hip"], ...] = ("trochanter", "total_hip")
+"""Regions that are measured beside the neck's slab, where the scan shows them whole."""
 
 CORE_DEPTH_MM = 5.0
 """Bone this close to the surface of a vertebral body is not trabecular: cortex, endplate and their blur. On a
@@ -58,34 +64,54 @@ def trabecular_core(
     return core
 
 
-def femoral_region(volume: Volume, mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], Region] | None:
-    """Choose the part of a femur that is measured.
+def femoral_regions(
+    volume: Volume, mask: NDArray[np.bool_], key: str
+) -> tuple[tuple[tuple[Region, NDArray[np.bool_]], ...], tuple[QualityFlag, ...]]:
+    """Choose the parts of a femur that are measured.
 
     Parameters
     ----------
     volume
-        Gives the grid.
+        Gives the grid; canonical order.
     mask : (slice, row, column) bool array
         One femur on the volume's grid.
+    key
+        ``femur_right`` or ``femur_left``.
 
     Returns
     -------
-    mask : (slice, row, column) bool array
-        The neck's slab; where the neck is cut or does not show, all bone down to 70 mm below the head's
-        centre,
-        as far as the scan goes.
-    region : str
-        Which of the two it is.
-
-    None where the mask has no plausible head.
+    regions : tuple of (str, (slice, row, column) bool array)
+        The neck's slab, and trochanter and total hip where they are whole. Where the neck is cut or does not show, all
+        bone down to 70 mm below the head's centre, as far as the scan goes. None where the mask has no plausible
+        head or contradicts its side.
+    flags : tuple of QualityFlag
+        What is missing, and why.
     """
+    name = BY_KEY[key].name
     head = find_head(volume, mask)
     if head is None:
-        return None
+        sentence = f"{name}: the mask has no head of 17 to 32 mm radius; expected one whole femoral head."
+        return (), (QualityFlag("bone_not_separated", key, sentence),)
     neck = find_neck(volume, mask, head)
-    if neck is not None:
-        return neck.mask, "femoral_neck"
-    heights_mm = points_lps_mm(np.argwhere(mask), volume)[:, 2]
+    if neck is None:
+        sentence = (
+            f"{name}: the neck is cut by the scan or was not recognised; the density is that of the "
+            "proximal femur as far as the scan shows it, and compares only with scans that end alike."
+        )
+        return (("proximal_femur", _proximal(volume, mask, head.centre_mm[2])),), (
+            QualityFlag("neck_not_whole", key, sentence),
+        )
+    hip, flags = hip_regions(volume, mask, head, neck, key)
+    if any(flag.definition.forbids_density for flag in flags):
+        return (), flags
+    cut: list[tuple[Region, NDArray[np.bool_]]] = [("femoral_neck", neck.mask)]
+    if hip is not None:
+        cut += [(region, hip.mask_of(region, volume, mask)) for region in BESIDE_NECK if region in hip.whole]
+    return tuple(cut), flags
+
+
+def _proximal(volume: Volume, mask: NDArray[np.bool_], head_height_mm: float) -> NDArray[np.bool_]:
+    """Return the bone down to 70 mm below the head's centre."""
     proximal = mask.copy()
-    proximal[mask] = heights_mm > head.centre_mm[2] - PROXIMAL_FEMUR_MM
-    return proximal, "proximal_femur"
+    proximal[mask] = points_lps_mm(np.argwhere(mask), volume)[:, 2] > head_height_mm - PROXIMAL_FEMUR_MM
+    return proximal

@@ -63,14 +63,38 @@ def segment_spine(volume: Volume) -> tuple[NDArray[np.uint8], tuple[QualityFlag,
     grid = working_grid(volume)
     canal = find_canal(grid)
     if canal is None:
-        return labels, _for_all_levels("not_found", "No spinal canal was found in the scan.")
+        return labels, for_all_levels("not_found", "No spinal canal was found in the scan.")
     curve = curve_through(canal)
     slabs = find_slabs(grid, curve)
     if not slabs:
-        return labels, _for_all_levels("not_found", "No vertebral body with both endplates is in the scan.")
-    levels = name_levels(grid, curve, slabs)
+        return labels, for_all_levels("not_found", "No vertebral body with both endplates is in the scan.")
+    return label_bodies(volume, curve, slabs, name_levels(grid, curve, slabs))
+
+
+def label_bodies(
+    volume: Volume, curve: SpinalCurve, slabs: tuple[Slab, ...], levels: Levels
+) -> tuple[NDArray[np.uint8], tuple[QualityFlag, ...]]:
+    """Label the named bodies, each surface followed on the native grid.
+
+    Parameters
+    ----------
+    volume
+        CT in canonical order.
+    curve
+        The spinal curve.
+    slabs
+        Vertebral bodies from the feet to the head.
+    levels
+        Their names, or why there are none.
+
+    Returns
+    -------
+    labels, flags
+        As of ``segment_spine``.
+    """
+    labels = np.zeros(volume.hu.shape, dtype=np.uint8)
     if not levels.names:
-        return labels, _for_all_levels("not_found" if levels.is_absent else "level_uncertain", levels.reason)
+        return labels, for_all_levels("not_found" if levels.is_absent else "level_uncertain", levels.reason)
     bodies = _bodies(volume, curve, slabs, levels)
     for body in bodies:
         if body.problem is None:
@@ -78,7 +102,8 @@ def segment_spine(volume: Volume) -> tuple[NDArray[np.uint8], tuple[QualityFlag,
     return labels, _flags(bodies)
 
 
-def _for_all_levels(code: str, sentence: str) -> tuple[QualityFlag, ...]:
+def for_all_levels(code: str, sentence: str) -> tuple[QualityFlag, ...]:
+    """Return one flag for every lumbar level."""
     return tuple(QualityFlag(code, key, sentence) for key in LUMBAR)
 
 

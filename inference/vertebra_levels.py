@@ -126,8 +126,23 @@ def name_levels(grid: WorkingGrid, curve: SpinalCurve, slabs: tuple[Slab, ...]) 
     Levels
         With names only where the anchors in view agree.
     """
-    sacrum_top = _sacrum_top(grid, curve)
-    ribs = find_ribs(grid, curve)
+    return levels_from(grid, curve, slabs, _sacrum_top(grid, curve), find_ribs(grid, curve))
+
+
+def levels_from(
+    grid: WorkingGrid, curve: SpinalCurve, slabs: tuple[Slab, ...], sacrum_top: int | None, ribs: tuple[Rib, ...]
+) -> Levels:
+    """Name the slabs by given anchors.
+
+    Parameters
+    ----------
+    grid, curve, slabs
+        As of ``name_levels``.
+    sacrum_top
+        Position of the sacrum's top on the curve; None where no sacrum is in view.
+    ribs
+        From the feet to the head.
+    """
     if sacrum_top is not None:
         return _named_from_sacrum(grid, curve, slabs, sacrum_top, ribs)
     return _named_from_ribs(curve, slabs, ribs)

@@ -78,6 +78,7 @@ ANATOMICAL_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")
 
 PRINTED_UNITS: dict[str, str] = {
     "mg/cm3": "mg/cm3",
+    "g/cm2": "g/cm2",
     "[hnsf'U]": "HU",
     "mm": "mm",
     "mm2": "mm2",
@@ -170,6 +171,15 @@ FINDINGS: dict[str, Code] = {
         ("contrast_seen", "ON3037", "Contrast medium seen in a vessel"),
         ("internal_calibration", "ON3038", "Calibrated by the patient's own tissues"),
         ("incomplete_study", "ON3039", "Study analysed although images lack"),
+        ("turned_patient", "ON3040", "Patient lay otherwise than the header says"),
+        ("broken_stack", "ON3048", "Slices do not continue one another"),
+        ("hip_not_whole", "ON3041", "Regions of the hip not whole in the images"),
+        ("pose_assumed", "ON3042", "Femoral shaft too short to give its axis"),
+        ("contrast_corrected", "ON3043", "Contrast-corrected density beside the measured one"),
+        ("no_contrast_correction", "ON3044", "Density not corrected for contrast medium"),
+        ("named_otherwise", "ON3045", "A second segmenter names the bone otherwise"),
+        ("segmenters_differ", "ON3046", "Two segmenters differ in the bone's extent"),
+        ("no_second_opinion", "ON3047", "No second segmenter's opinion"),
     )
 }
 OTHER_FINDING = Code("ON3000", SCHEME, "Other quality finding")

@@ -12,6 +12,8 @@ MINIMUM = Code("255605001", "SCT", "Minimum")
 MAXIMUM = Code("56851009", "SCT", "Maximum")
 
 MG_PER_CM3 = Code("mg/cm3", "UCUM", "mg/cm3")
+G_PER_CM2 = Code("g/cm2", "UCUM", "g/cm2")
+"""As the areal densities of DXA in HL7's examples; LOINC's concepts for them name the DXA method and are not used."""
 HOUNSFIELD = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
 MILLIMETRE = Code("mm", "UCUM", "millimeter")
 SQUARE_MM = Code("mm2", "UCUM", "square millimeter")
@@ -93,6 +95,19 @@ def _lumbar(key: str, value: str, levels: tuple[str, ...], name: str) -> Concept
     return Concept(f"{key}_mean_trabecular_vbmd", value, name, MG_PER_CM3, 0, (), True, MEAN, mean_of=levels)
 
 
+def _corrected(key: str, value: str, levels: tuple[str, ...], name: str) -> Concept:
+    key, name = f"{key}_mean_trabecular_vbmd_contrast_corrected", f"{name} mean trabecular vBMD, less contrast"
+    return Concept(key, value, name, MG_PER_CM3, 0, (), True, MEAN, mean_of=levels)
+
+
+def _hip(key: str, value: str, name: str) -> Concept:
+    return Concept(key, value, f"{{subject}} {name} integral vBMD", MG_PER_CM3, 0, SIDES, True, MEAN)
+
+
+def _areal(key: str, value: str, name: str) -> Concept:
+    return Concept(key, value, f"{{subject}} {name} areal BMD (CT)", G_PER_CM2, 3, SIDES, True)
+
+
 def _strength(kind: str, end: str, value: str, derivation: Code) -> Concept:
     name = f"{{subject}} femur strength, {kind}, {end[:3]} (CT-FE)"
     return Concept(f"femur_strength_{kind}_{end}", value, name, NEWTON, -1, SIDES, True, derivation)
@@ -104,14 +119,32 @@ def _peripheral(key: str, value: str, name: str, unit: Code, decimals: int, *, n
 
 CENTRAL: tuple[Concept, ...] = (
     Concept("trabecular_vbmd", "ON1001", "{subject} trabecular vBMD", MG_PER_CM3, 0, VERTEBRAE, True, MEAN),
+    Concept(
+        "trabecular_vbmd_contrast_corrected",
+        "ON1005",
+        "{subject} trabecular vBMD, less contrast",
+        MG_PER_CM3,
+        0,
+        VERTEBRAE,
+        True,
+        MEAN,
+    ),
     Concept("mean_hu", "ON1002", "{subject} mean CT number", HOUNSFIELD, 0, VERTEBRAE, False, MEAN),
     Concept("femur_mean_hu", "ON1004", "{subject} femur mean CT number", HOUNSFIELD, 0, SIDES, False, MEAN),
     Concept("voi_volume", "ON1003", "Volume", CUBIC_MM, 0, (), False, None, Code("118565006", "SCT", "Volume")),
     _lumbar("l1_l2", "ON1010", ("L1", "L2"), "L1-L2"),
     _lumbar("t12_l1", "ON1011", ("T12", "L1"), "T12-L1"),
     _lumbar("t12_l2", "ON1012", ("T12", "L2"), "T12, L2"),
+    _corrected("l1_l2", "ON1013", ("L1", "L2"), "L1-L2"),
+    _corrected("t12_l1", "ON1014", ("T12", "L1"), "T12-L1"),
+    _corrected("t12_l2", "ON1015", ("T12", "L2"), "T12, L2"),
     Concept("integral_vbmd", "ON1020", "{subject} proximal femur integral vBMD", MG_PER_CM3, 0, SIDES, True, MEAN),
-    Concept("neck_integral_vbmd", "ON1021", "{subject} femoral neck integral vBMD", MG_PER_CM3, 0, SIDES, True, MEAN),
+    _hip("neck_integral_vbmd", "ON1021", "femoral neck"),
+    _hip("trochanter_integral_vbmd", "ON1022", "trochanter"),
+    _hip("total_hip_integral_vbmd", "ON1023", "total hip"),
+    _areal("neck_areal_bmd", "ON1024", "femoral neck"),
+    _areal("trochanter_areal_bmd", "ON1025", "trochanter"),
+    _areal("total_hip_areal_bmd", "ON1026", "total hip"),
     _strength("stance", "minimum", "ON1032", MINIMUM),
     _strength("stance", "maximum", "ON1033", MAXIMUM),
     _strength("fall", "minimum", "ON1034", MINIMUM),

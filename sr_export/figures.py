@@ -37,6 +37,10 @@ STROKE = [withStroke(linewidth=2.5, foreground="black")]
 
 COLOURS: tuple[str, ...] = ("#E69F00", "#56B4E9", "#F0E442", "#CC79A7", "#009E73", "#D55E00")
 """[OkabeIto2008] without its black and its dark blue, which vanish on CT."""
+AREAL_FOOT = 0.24
+"""The same below a projected density, which stands on its own."""
+AREAL_MOST_G_PER_CM2 = 1.8
+"""White: cortex of a strong shaft [m] assumption. One scale for all, so that pictures compare."""
 RISK_COLOURS = "inferno"
 """Grows in brightness from 0 to 1, so it survives grey printing and colour blindness."""
 
@@ -139,7 +143,47 @@ def draw_strain(
     if failure_index is not None:
         _mark(axes, (failure_index[2] + 0.5) * across_mm, (failure_index[0] + 0.5) * up_mm, extent)
     _letters(axes, EDGE_LETTERS["coronal"], (-pad_mm, extent[1] + pad_mm, 0.0, extent[3]), dark=True)
-    _colour_bar(figure, axes, shown)
+    _colour_bar(figure, axes, shown, (0.0, 0.5, 1.0), "strain / limit")
+    return _rgb(figure)
+
+
+def draw_areal(
+    areal_g_per_cm2: NDArray[np.float32], bone: NDArray[np.bool_], regions: Sequence[tuple[str, NDArray[np.bool_]]]
+) -> NDArray[np.uint8]:
+    """Draw a projected areal density with the outlines of its regions.
+
+    Parameters
+    ----------
+    areal_g_per_cm2 : (up, across) float array
+        Areal density on a grid of 1 mm; up grows to the head, across to the patient's left.
+    bone : (up, across) bool array
+        Silhouette of the bone, outlined thinly.
+    regions
+        (letters, (up, across) bool array) of every region to outline; colours follow their order.
+
+    Returns
+    -------
+    rgb : (row, column, 3) uint8 array
+    """
+    extent = (0.0, float(bone.shape[1]), 0.0, float(bone.shape[0]))
+    pad_mm = 0.08 * extent[3]
+    figure, axes = _canvas(extent[1] + 2 * pad_mm, extent[3] * (1 + AREAL_FOOT), "white")
+    shown = axes.imshow(
+        np.where(bone, areal_g_per_cm2, np.nan),
+        cmap="gray",
+        vmin=0,
+        vmax=AREAL_MOST_G_PER_CM2,
+        origin="lower",
+        extent=extent,
+        interpolation="nearest",
+    )
+    _edge(axes, bone, (1.0, 1.0))
+    for number, (letters, mask) in enumerate(regions):
+        _outline(axes, mask, letters, number, (1.0, 1.0), tint=0.0)
+    axes.set_xlim(-pad_mm, extent[1] + pad_mm)
+    axes.set_ylim(-AREAL_FOOT * extent[3], extent[3])
+    _letters(axes, EDGE_LETTERS["coronal"], (-pad_mm, extent[1] + pad_mm, 0.0, extent[3]), dark=True)
+    _colour_bar(figure, axes, shown, (0.0, AREAL_MOST_G_PER_CM2 / 2, AREAL_MOST_G_PER_CM2), "g/cm2")
     return _rgb(figure)
 
 
@@ -180,7 +224,15 @@ def _canvas(width_mm: float, height_mm: float, face: str = "black") -> tuple[Fig
     return figure, axes
 
 
-def _outline(axes: Axes, mask: NDArray[np.bool_], letters: str, number: int, spacing_mm: tuple[float, float]) -> None:
+def _outline(
+    axes: Axes,
+    mask: NDArray[np.bool_],
+    letters: str,
+    number: int,
+    spacing_mm: tuple[float, float],
+    *,
+    tint: float = 0.22,
+) -> None:
     """Tint, outline and letter one mask. ``mask`` is (up, across), ``spacing_mm`` in the same order."""
     if not mask.any():
         return
@@ -188,7 +240,7 @@ def _outline(axes: Axes, mask: NDArray[np.bool_], letters: str, number: int, spa
     up = (np.arange(mask.shape[0]) + 0.5) * spacing_mm[0]
     across = (np.arange(mask.shape[1]) + 0.5) * spacing_mm[1]
     filled = mask.astype(float)
-    axes.contourf(across, up, filled, levels=[0.5, 1.5], colors=[colour], alpha=0.22)
+    axes.contourf(across, up, filled, levels=[0.5, 1.5], colors=[colour], alpha=tint)
     axes.contour(across, up, filled, levels=[0.5], colors="black", linewidths=2.6)
     axes.contour(across, up, filled, levels=[0.5], colors=[colour], linewidths=1.5)
     rows, columns = np.nonzero(_largest_part(mask))
@@ -287,11 +339,13 @@ def _mark(axes: Axes, x_mm: float, y_mm: float, extent: tuple[float, float, floa
     )
 
 
-def _colour_bar(figure: Figure, axes: Axes, shown: ScalarMappable) -> None:
-    """Draw a horizontal scale below the bone."""
+def _colour_bar(
+    figure: Figure, axes: Axes, shown: ScalarMappable, ticks: tuple[float, float, float], words: str
+) -> None:
+    """Draw a horizontal scale below the bone, with words in place of its middle number."""
     place = axes.inset_axes((0.12, 0.115, 0.76, 0.045))
     bar = figure.colorbar(shown, cax=place, orientation="horizontal")
-    bar.set_ticks([0, 0.5, 1], labels=["0", "strain / limit", "1"])
+    bar.set_ticks(list(ticks), labels=[f"{ticks[0]:g}", words, f"{ticks[2]:g}"])
     bar.ax.tick_params(labelsize=12, length=2)
 
 

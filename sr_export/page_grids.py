@@ -14,11 +14,17 @@ from sr_export.sr_groups import printed_value
 
 SHORT_NAMES: dict[str, str] = {
     "trabecular_vbmd": "vBMD",
+    "trabecular_vbmd_contrast_corrected": "Less contrast",
     "mean_hu": "CT number",
     "voi_volume": "Volume",
     "vertebral_strength": "Strength (CT-FE)",
     "integral_vbmd": "Integral vBMD",
     "neck_integral_vbmd": "Neck integral vBMD",
+    "trochanter_integral_vbmd": "Trochanter integral vBMD",
+    "total_hip_integral_vbmd": "Total hip integral vBMD",
+    "neck_areal_bmd": "Neck areal BMD",
+    "trochanter_areal_bmd": "Trochanter areal BMD",
+    "total_hip_areal_bmd": "Total hip areal BMD",
     "femur_mean_hu": "Mean CT number",
     "femur_strength_stance": "Strength, stance",
     "femur_strength_fall": "Strength, fall",
@@ -69,16 +75,20 @@ def spine_grid(report: Report) -> Grid | None:
     refused = {one.subject: one for one in forbidding(report) if one.subject in VERTEBRAE}
     if not levels and not means and not refused:
         return None
-    columns = tuple(dict.fromkeys((*(("trabecular_vbmd",) if means else ()), *(key for _, key in levels))))
+    of_means = (column_of_mean(mean.concept) for mean in means)
+    columns = tuple(dict.fromkeys((*of_means, *(key for _, key in levels))))
     rows = [
         _level_row(level, [levels.get((level, column)) for column in columns], refused.get(level))
         for level in VERTEBRAE
         if level in refused or any(level == found for found, _ in levels)
     ]
-    for mean in means:
-        words = ", ".join(concept(mean.concept).mean_of)
-        blank = (None,) * len(columns)
-        rows.append(Row(f"Mean {words}", "", (mean, *blank[1:]), is_mean=True))
+    for levels_averaged in dict.fromkeys(concept(mean.concept).mean_of for mean in means):
+        cells = {
+            column_of_mean(mean.concept): mean for mean in means if concept(mean.concept).mean_of == levels_averaged
+        }
+        rows.append(
+            Row(f"Mean {', '.join(levels_averaged)}", "", tuple(cells.get(one) for one in columns), is_mean=True)
+        )
     heads = tuple((short_name(key), unit(key)) for key in columns)
     return Grid("Spine, trabecular", heads, tuple(rows), any(concept(key).needs_calibration for key in columns))
 
@@ -94,6 +104,12 @@ def _numbers_of_spine(report: Report) -> tuple[dict[tuple[str, str], Measurement
             elif concept(number.concept).mean_of:
                 means.setdefault(number.concept, number)
     return levels, list(means.values())
+
+
+def column_of_mean(key: str) -> str:
+    """Return the concept of single levels whose column a mean stands in."""
+    corrected = "_contrast_corrected"
+    return f"trabecular_vbmd{corrected}" if key.endswith(corrected) else "trabecular_vbmd"
 
 
 def _level_row(level: str, cells: Sequence[Measurement | None], refused: Finding | None) -> Row:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,15 @@ from dicom_node.pipeline.corrections import load_correction
 from dicom_node.pipeline.report_files import save_report
 from dicom_node.pipeline.requests_subject import load_request, subject_of
 from dicom_node.pipeline.results import Findings, forbidding_sentences, report_from
+from dicom_node.segmenters.table import SegmenterSite, make_segmenter
 from dicom_node.storage.files import write_durably
 from fe.errors import FeError
 from fe.femur_sensitivity import femur_sensitivity
 from fe.sensitivity import Sensitivity
 from fe.strength import FemurStrength, femur_strength
+from inference.areal_density import measure_areal
 from inference.calibration import CalibrationRecord, rho_ash_mg_per_cm3, rho_qct_mg_per_cm3
+from inference.contrast_correction import ContrastCorrection, correct_contrast
 from inference.densitometry import lumbar_mean, measure_density
 from inference.dicom_volume import volume_from_datasets
 from inference.errors import InferenceError
@@ -63,6 +67,7 @@ class Tools:
     segmenter: Segmenter = field(default_factory=ClassicalSegmenter)
     pipelines: tuple[str, ...] = tuple(PIPELINE_BONES)
     incomplete: str = ""
+    corrects_contrast: bool = False
 
 
 def analyse_folder(clean: Path, output: Path, tools: Tools, progress: Progress) -> str:
@@ -105,21 +110,27 @@ def analyse(instances: Sequence[Dataset], tools: Tools, progress: Progress) -> F
             volume, segmentation.labels, record, flags, tools.phantoms, may_use_tissues=tools.may_use_tissues
         )
         densities, density_flags = measure_density(volume, segmentation.labels, record, flags)
-        flags = merged_flags(flags, density_flags)
+        areal = measure_areal(volume, segmentation.labels, record, flags)
+        flags = merged_flags(flags, density_flags, areal.flags)
     except InferenceError as error:
         raise JobRejected(str(error)) from None
     strengths, sensitivities, strength_flags = _strengths(volume, segmentation.labels, flags, record, tools, progress)
     flags = merged_flags(flags, strength_flags)
+    lumbar = lumbar_mean(densities, record, flags)
+    contrast = correct_contrast(densities, lumbar, record, flags) if tools.corrects_contrast else ContrastCorrection()
+    flags = merged_flags(flags, contrast.flags)
     progress(0.9, "pictures")
     return Findings(
         volume=volume,
         segmentation=segmentation,
         record=record,
         densities=densities,
-        lumbar=lumbar_mean(densities, record, flags),
+        lumbar=lumbar,
         strengths=strengths,
         sensitivities=sensitivities,
         flags=flags,
+        areal=areal,
+        contrast=contrast,
     )
 
 
@@ -188,7 +199,7 @@ def _strengths(
     return strengths, sensitivities, tuple(raised)
 
 
-def load_tools(task: dict[str, str], folder: Path) -> Tools:
+def load_tools(task: dict[str, Any], folder: Path) -> Tools:
     """Make the tools of a task given to a child process."""
     return Tools(
         job_reference=task["job_reference"],
@@ -199,7 +210,16 @@ def load_tools(task: dict[str, str], folder: Path) -> Tools:
         with_interval=bool(task["with_interval"]),
         phantoms=load_phantoms(Path(task["phantom_file"]) if task["phantom_file"] else None),
         may_use_tissues=bool(task["may_use_tissues"]),
-        segmenter=load_correction(folder) or ClassicalSegmenter(),
+        segmenter=load_correction(folder) or make_segmenter(task["segmenter"], _site(task)),
         pipelines=tuple(task.get("pipelines", ",".join(PIPELINE_BONES)).split(",")),
         incomplete=task.get("incomplete", ""),
+        corrects_contrast=bool(task["corrects_contrast"]),
+    )
+
+
+def _site(task: dict[str, Any]) -> SegmenterSite:
+    return SegmenterSite(
+        segmenters_dir=Path(task["segmenters_dir"]),
+        job_memory_limit_bytes=int(task["job_memory_limit_bytes"]),
+        gpu_jobs=int(task["gpu_jobs"]),
     )

@@ -355,6 +355,7 @@ def _next_version(study: StudyArrivals, decision: Decision, rule: Rule, now: dat
         rule_name=rule.name,
         rule_hash=rule.hash,
         pipelines=",".join(rule.pipelines),
+        segmenter=rule.segmenter,
         priority=rule.priority,
         destinations="\n".join(rule.destinations),
         incomplete=decision.incomplete,

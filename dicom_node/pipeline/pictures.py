@@ -7,9 +7,11 @@ import numpy as np
 
 from fe.load_cases import Kind
 from fe.strength import CaseStrength, FemurStrength
+from inference.areal_density import Projection
+from inference.femoral_regions import INTERTROCHANTERIC, NECK, TROCHANTER
 from inference.labels import BY_KEY, STRUCTURES, VERTEBRAE
 from inference.volume import canonical
-from sr_export.figures import Layer, draw_regions, draw_strain
+from sr_export.figures import Layer, draw_areal, draw_regions, draw_strain
 from sr_export.inputs import Picture
 from sr_export.polar import Direction, Fan, draw_directions
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from dicom_node.pipeline.results import Findings
 
 KINDS: tuple[Kind, ...] = ("stance", "fall")
+PART_LETTERS = ((NECK, "N"), (TROCHANTER, "T"), (INTERTROCHANTERIC, "I"))
+"""Parts of the hip as the areal picture letters them."""
 FANS: tuple[tuple[Kind, str, str], ...] = (
     ("fall", "falls", "towards proximal"),
     ("stance", "stances", "towards lateral"),
@@ -25,7 +29,7 @@ FANS: tuple[tuple[Kind, str, str], ...] = (
 
 
 def pictures_of(findings: "Findings") -> Iterator[Picture]:
-    """Yield the overview, the spine, and of each femur the strain of its weakest loads and a polar plot."""
+    """Yield the overview, the spine, and of each femur areal density, a polar plot and the weakest loads' strain."""
     upright, orientation = canonical(findings.volume)
     labels = orientation.apply(findings.segmentation.labels)
     bones = [
@@ -52,7 +56,23 @@ def pictures_of(findings: "Findings") -> Iterator[Picture]:
             "Cores, sagittal.",
             draw_regions(upright.hu, cores, upright.spacing_mm, "sagittal"),
         )
+    yield from (_areal_picture(projection) for projection in findings.areal.projections)
     yield from _strength_pictures(findings)
+
+
+def _areal_picture(projection: Projection) -> Picture:
+    """Draw a femur's projected density from the front: the patient's right is on the left side."""
+    key = projection.structure
+    across = slice(None, None, -1 if BY_KEY[key].laterality == "R" else 1)
+    shown = [(letters, part) for part, letters in PART_LETTERS if (projection.parts == part).any()]
+    regions = [(letters, ((projection.parts == part) & projection.bone)[:, across]) for letters, part in shown]
+    words = {"N": "N neck", "T": "T trochanter", "I": "I between"}
+    return Picture(
+        f"{key}_areal",
+        f"{BY_KEY[key].name}: areal density",
+        f"{', '.join(words[letters] for letters, _ in shown)}. Projected CT, not DXA.",
+        draw_areal(projection.abmd_g_per_cm2[:, across], projection.bone[:, across], regions),
+    )
 
 
 def _strength_pictures(findings: "Findings") -> Iterator[Picture]:

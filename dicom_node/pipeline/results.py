@@ -1,15 +1,24 @@
 """From what was found to what is reported: the one translator between the measuring packages and sr_export."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dicom_node import __version__
+from dicom_node.pipeline.density_groups import (
+    DENSITOMETRY,
+    femur_groups,
+    lumbar_group,
+    vertebra_group,
+    voi_region,
+)
 from dicom_node.pipeline.pictures import pictures_of
 from fe.load_cases import Kind
 from fe.sensitivity import Sensitivity
 from fe.strength import CaseStrength, FemurStrength
+from inference.areal_density import ArealResult
 from inference.calibration import CalibrationRecord
+from inference.contrast_correction import ContrastCorrection
 from inference.densitometry import Density, LumbarMean
 from inference.labels import BY_KEY, FEMURS, STRUCTURES, VERTEBRAE
 from inference.quality import STUDY, QualityFlag
@@ -36,8 +45,8 @@ DIRECTION_WORDS: dict[Kind, tuple[tuple[str, str], tuple[str, str]]] = {
     "fall": (("adduction", "abduction"), ("internal rotation", "external rotation")),
 }
 """What a positive and a negative angle of a load case mean, frontal first; see ``fe.load_cases.LoadCase``."""
-SEGMENTATION, DENSITOMETRY, STRENGTH = "segmentation", "densitometry", "femur_strength"
-DENSITOMETRY_VERSION = "1"
+SEGMENTATION, STRENGTH = "segmentation", "femur_strength"
+DENSITOMETRY_VERSION = "2"
 STRENGTH_VERSION = "2"
 
 LIMITS = (
@@ -45,6 +54,12 @@ LIMITS = (
     "Volumetric density from CT is not the areal density of DXA; WHO T-scores do not apply (ISCD).",
     "Strength is a linear finite-element estimate over tables of stances and falls; other loads are not covered.",
     "The interval of a strength is that of the bone's outline moved by one voxel in or out; it holds no other error.",
+)
+
+
+AREAL_LIMIT = (
+    "Areal density is the CT's density projected front to back: it is not DXA, was not compared with DXA, and has no "
+    "T-score."
 )
 
 
@@ -60,6 +75,8 @@ class Findings:
     strengths: dict[str, FemurStrength]
     sensitivities: dict[str, Sensitivity]
     flags: tuple[QualityFlag, ...]
+    areal: ArealResult = field(default_factory=ArealResult)
+    contrast: ContrastCorrection = field(default_factory=ContrastCorrection)
 
 
 def report_from(findings: Findings, tools: "Tools") -> tuple[Report, dict[str, Any]]:
@@ -75,11 +92,12 @@ def report_from(findings: Findings, tools: "Tools") -> tuple[Report, dict[str, A
         algorithms=tuple(_algorithms(findings, tools)),
         equipment=Equipment("OsteoNode", "osteonode", __version__, tools.serial_number),
         technical=tuple(_technical(findings.volume)),
-        limits=(*LIMITS, *_no_category(findings.lumbar), *_only_some(tools)),
+        limits=(*LIMITS, *_areal_limit(findings), *_no_category(findings.lumbar), *_only_some(tools)),
         pictures=tuple(pictures_of(findings)),
     )
+    areal = [asdict(one) for one in findings.areal.densities]
     grid = {"affine_lps": findings.volume.affine_lps.tolist(), "shape": list(findings.volume.hu.shape)}
-    return report, {"grid": grid, "computation": _computation(findings)}
+    return report, {"grid": grid, "computation": _computation(findings), "areal_density": areal}
 
 
 def headline(findings: Findings) -> str:
@@ -135,6 +153,11 @@ def forbidding_sentences(flags: Sequence[QualityFlag]) -> str:
     return " ".join(flag.sentence for flag in forbidding)
 
 
+def _areal_limit(findings: Findings) -> tuple[str, ...]:
+    """Say what an areal density by CT is not."""
+    return (AREAL_LIMIT,) if findings.areal.densities else ()
+
+
 def _no_category(lumbar: LumbarMean | None) -> tuple[str, ...]:
     """Say why a lumbar mean has no category."""
     return (lumbar.no_category_because,) if lumbar and lumbar.no_category_because else ()
@@ -162,18 +185,13 @@ def _regions(findings: Findings) -> Iterator[Region]:
             yield region
     for density in findings.densities:
         if density.structure in VERTEBRAE:
-            yield _voi(density)
+            yield voi_region(density)
 
 
 def _bone(findings: Findings, key: str) -> Region:
     structure = BY_KEY[key]
     mask = findings.segmentation.labels == structure.value
     return Region(key, structure.name, anatomy_of(key), structure.laterality, mask)
-
-
-def _voi(density: Density) -> Region:
-    name = f"{density.structure} trabecular VOI"
-    return Region(f"{density.structure}_voi", name, density.structure, "", density.voi_mask)
 
 
 def anatomy_of(key: str) -> str:
@@ -186,57 +204,15 @@ def anatomy_of(key: str) -> str:
 
 def _groups(findings: Findings) -> Iterator[Group]:
     if findings.lumbar is not None:
-        yield _lumbar_group(findings.lumbar)
+        yield lumbar_group(findings.lumbar, findings.contrast.lumbar)
     for density in findings.densities:
         if density.structure in VERTEBRAE:
-            yield _vertebra_group(density)
+            yield vertebra_group(density, findings.contrast.of_core(density.structure))
     for key in FEMURS:
         region = _bone(findings, key)
         if key in findings.strengths:
             yield _strength_group(region, findings.strengths[key], findings.sensitivities.get(key))
-        yield from (_femur_density_group(region, one) for one in findings.densities if one.structure == key)
-
-
-def _lumbar_group(lumbar: LumbarMean) -> Group:
-    concept = "_".join(level.lower() for level in lumbar.levels) + "_mean_trabecular_vbmd"
-    return Group(
-        key="lumbar_mean",
-        name=f"Mean of {' and '.join(lumbar.levels)}",
-        structure="lumbar_spine",
-        laterality="",
-        algorithm=DENSITOMETRY,
-        measurements=(Measurement(concept, lumbar.vbmd_mg_per_cm3),),
-        category=lumbar.category,
-    )
-
-
-def _vertebra_group(density: Density) -> Group:
-    return Group(
-        key=density.structure,
-        name=f"{density.structure} trabecular",
-        structure=density.structure,
-        laterality="",
-        algorithm=DENSITOMETRY,
-        measurements=(
-            _vbmd("trabecular_vbmd", density),
-            Measurement("mean_hu", density.hu_mean),
-            Measurement("voi_volume", density.volume_mm3),
-        ),
-        region=_voi(density),
-    )
-
-
-def _femur_density_group(region: Region, density: Density) -> Group:
-    is_neck = density.region == "femoral_neck"
-    return Group(
-        key=f"{region.key}_density",
-        name=f"{region.name}, {'neck' if is_neck else 'proximal'} density",
-        structure="femur",
-        laterality=region.laterality,
-        algorithm=DENSITOMETRY,
-        measurements=(_vbmd("neck_integral_vbmd" if is_neck else "integral_vbmd", density),),
-        region=region,
-    )
+        yield from femur_groups(region, findings.densities, findings.areal.densities)
 
 
 def _strength_group(region: Region, strength: FemurStrength, sensitivity: Sensitivity | None) -> Group:
@@ -284,12 +260,6 @@ def _interval_n(sensitivity: Sensitivity | None, name: str) -> tuple[float, floa
     near = [step.strengths_n.get(name) for step in sensitivity.steps if abs(step.step_voxels) <= 1]
     known = [load for load in near if load is not None]
     return (min(known), max(known)) if len(known) == len(near) else (None, None)
-
-
-def _vbmd(concept: str, density: Density) -> Measurement:
-    """Return a density; its interval is how far the depth of the region moves it, where the region has a depth."""
-    value, low, high = density.vbmd_mg_per_cm3, density.low_mg_per_cm3, density.high_mg_per_cm3
-    return Measurement(concept, value) if low == high else Measurement(concept, value, low, high)
 
 
 def _findings(findings: Findings) -> Iterator[Finding]:

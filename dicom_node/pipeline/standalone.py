@@ -25,9 +25,9 @@ from dicom_node.pipeline.packaging import package
 from dicom_node.pipeline.report_files import load_report
 from dicom_node.pipeline.site_profile import load_profile
 from dicom_node.pipeline.tables import print_report, stage_bar
+from dicom_node.segmenters.table import make_segmenter
 from dicom_node.settings import Settings
 from dicom_node.storage.files import new_id
-from inference.segmentation import ClassicalSegmenter
 
 
 def analyse_study_folder(
@@ -94,7 +94,8 @@ def _analyse(
         with_interval=settings.strength_interval,
         phantoms=load_phantoms(settings.phantom_file),
         may_use_tissues=settings.internal_calibration,
-        segmenter=ClassicalSegmenter() if mask is None else read_mask(mask[0], analysed, mask[1]),
+        corrects_contrast=settings.contrast_correction,
+        segmenter=read_mask(mask[0], analysed, mask[1]) if mask else make_segmenter(settings.segmenter, settings),
     )
     analyse_folder(scratch / "clean", output / "report", tools, lambda done, stage: say(0.05 + 0.75 * done, stage))
     back = {pair.clean_uid: pair.original_uid for pair in clean.uid_pairs}

@@ -136,10 +136,14 @@ class JobSteps:
             return None if number is None else self.settings.hospital_dir / session.get_one(Instance, number).path
 
     def _routing(self, job_id: str) -> dict[str, str]:
-        """Return what the study's rule asks of the analysis, and what the study lacked when it was taken."""
+        """Return what the study's rule asks of the analysis, else the settings; and what the study lacked."""
         with transaction(self.databases.hospital) as session:
             version = version_of_job(session, job_id)
-        return {"pipelines": version.pipelines, "incomplete": version.incomplete}
+        return {
+            "pipelines": version.pipelines,
+            "incomplete": version.incomplete,
+            "segmenter": version.segmenter or self.settings.segmenter,
+        }
 
     def analyse(self, claim: Claim) -> str:
         """Analyse the clean series in a child process."""
@@ -161,6 +165,10 @@ class JobSteps:
                     "with_interval": self.settings.strength_interval,
                     "phantom_file": str(self.settings.phantom_file or ""),
                     "may_use_tissues": self.settings.internal_calibration,
+                    "corrects_contrast": self.settings.contrast_correction,
+                    "segmenters_dir": str(self.settings.segmenters_dir),
+                    "job_memory_limit_bytes": self.settings.job_memory_limit_bytes,
+                    "gpu_jobs": self.settings.gpu_jobs,
                     **self._routing(claim.job_id),
                 },
                 span=(0.05, 0.9),

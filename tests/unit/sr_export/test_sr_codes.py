@@ -36,7 +36,7 @@ def test_every_uncalibrated_name_says_so_and_no_calibrated_one_does():
 
 def test_every_density_and_strength_depends_on_calibration():
     for row in concepts.CONCEPTS.values():
-        assert row.needs_calibration == (row.unit.value in ("mg/cm3", "N", "N/mm")), row.key
+        assert row.needs_calibration == (row.unit.value in ("mg/cm3", "g/cm2", "N", "N/mm")), row.key
 
 
 def test_standard_codes_are_those_of_the_standards_tables():

@@ -1,0 +1,1 @@
+"""The trained network that finds bones: its classes, its layers, its weights, and the segmenter around it."""
