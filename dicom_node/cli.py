@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 
 from dicom_node import __version__
 from dicom_node.arguments.network import add_delivery, add_import, add_peer, add_request, add_routing
@@ -48,10 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             importlib.import_module("dicom_node.commands.operator").tell_of_command(settings, options.run, options)
     except ValidationError as error:
         for problem in error.errors(include_input=False, include_url=False):
-            console.print(f"[red]{'.'.join(map(str, problem['loc']))}:[/] {problem['msg']}", highlight=False)
+            console.print(f"[red]{'.'.join(map(str, problem['loc']))}:[/] {escape(problem['msg'])}", highlight=False)
         return 2
     except NodeError as error:
-        console.print(f"[red]Error:[/] {error}", highlight=False)
+        console.print(f"[red]Error:[/] {escape(str(error))}", highlight=False)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -176,7 +176,7 @@ class Settings(BaseSettings):
         description="Show beside the spine's densities of an enhanced scan values less the mean rise by agent.",
     )
     segmenter: SegmenterName = Field(
-        "classical", description="What finds the bones where a routing rule names nothing else; see docs/segmenters.md."
+        "checked", description="What finds the bones where a routing rule names nothing else; see docs/segmenters.md."
     )
     segmenter_folder: Path | None = Field(
         None, description="Folder with a folder of weights for each segmenter; default: segmenters in the data folder."

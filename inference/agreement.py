@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 Z95 = float(stats.norm.ppf(0.975))
+ROUNDING = 1e-12
+"""Share of the variance that counts as none: methods that differ by a millionth of the cases' spread. Without it the
+rounding of equal values divides by zero."""
 LEAST_CASES = 3
 """Fewer have no correlation, and no standard deviation worth a limit."""
 
@@ -211,8 +214,8 @@ def intraclass(values: ArrayLike) -> Interval:
     if total == 0:
         return Interval(float("nan"), -1.0, 1.0)
     icc = (rows - error) / total
-    if error == 0:
-        return Interval(icc, icc, icc) if columns == 0 else Interval(icc, -1.0, 1.0)
+    if error <= ROUNDING * total:
+        return Interval(icc, icc, icc) if columns <= ROUNDING * total else Interval(icc, -1.0, 1.0)
     a = k * icc / (n * (1 - icc))
     b = 1 + k * icc * (n - 1) / (n * (1 - icc))
     freedom = (a * columns + b * error) ** 2 / ((a * columns) ** 2 / (k - 1) + (b * error) ** 2 / ((n - 1) * (k - 1)))

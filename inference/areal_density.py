@@ -80,7 +80,8 @@ class Projection:
     bone : (up, lateral) bool array
         Where there is bone in front of the viewer.
     parts : (up, lateral) uint8 array
-        Parts of ``inference.femoral_regions`` inside the bone, of regions that are whole; 0 elsewhere.
+        Parts of ``inference.femoral_regions`` of regions that are whole, beyond the silhouette too: the mineral of its
+        rim counts. 0 elsewhere.
     neck_deg
         Angle between neck and shaft.
     """

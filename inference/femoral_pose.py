@@ -180,7 +180,7 @@ def _lesser_trochanter(
     height_mm = float(heights_mm[at - 1] + share * (heights_mm[at] - heights_mm[at - 1]))
     below = tuple(one for one in sections if one.height_mm < height_mm)
     nearest = [one.ratio for one in below if one.height_mm > height_mm - GROWTH_OVER_MM]
-    if max(nearest) > ROUND_RATIO or growth_mm[at - 1] >= GROWTH_MM:
+    if max(nearest, default=np.inf) > ROUND_RATIO or growth_mm[at - 1] >= GROWTH_MM:
         return None
     middles = np.array([one.middle_mm for one in sections])
     middle_mm = np.array([np.interp(height_mm, heights_mm, column) for column in middles.T])

@@ -142,7 +142,7 @@ def find_rods(upright: Volume, count: int, is_phantom: Accept) -> RodLine | None
 
 
 def _slabs(upright: Volume) -> list[_Slab]:
-    """Average the volume along the body in stacks of about 24 mm, at 1 mm in plane."""
+    """Average the volume along the body in stacks of about 30 mm, at 1 mm in plane."""
     dz, dy, dx = upright.spacing_mm
     thickness = max(1, round(SLAB_MM / dz))
     x0, y0, z0 = upright.affine_lps[:3, 3]

@@ -219,26 +219,29 @@ MEASURE_PT = 200.0
 """Letters of the document are measured this large, so that fitting to pixels does not round their widths."""
 
 
+STROKES = "||"
+"""Letters are measured between these: no pair with a stroke is kerned, and the document kerns nothing."""
+
 IMAGE_WIDENS = 1.08
 """Letters of the image are fitted to its pixels, which makes small words up to 5 percent wider (measured)."""
 
 
 def _document_mm(words: str, size_pt: float, weight: str) -> float:
-    """Width of a line in the document, mm: the sum of its letters, a trace more than with kerning."""
+    """Width of a line in the document, mm: the sum of its letters."""
     return sum(_drawn_mm(character, MEASURE_PT, weight) for character in words) * size_pt / MEASURE_PT
 
 
 @lru_cache(maxsize=16384)
 def _drawn_mm(words: str, size_pt: float, weight: str) -> float:
-    """Width of a line in the page's image: between two letters less without it, since a space alone has no width."""
+    """Width of a line in the page's image: between two strokes less without it, since a space alone has no width."""
     face = font(words, size_pt, weight)
-    dots, _, _ = _renderer().get_text_width_height_descent(f"x{words}x", face, ismath=False)
-    return float(dots) * MM_PER_INCH / RASTER_DPI - _letters_around_mm(size_pt, weight)
+    dots, _, _ = _renderer().get_text_width_height_descent(words.join(STROKES), face, ismath=False)
+    return float(dots) * MM_PER_INCH / RASTER_DPI - _strokes_mm(size_pt, weight)
 
 
 @lru_cache(maxsize=64)
-def _letters_around_mm(size_pt: float, weight: str) -> float:
-    dots, _, _ = _renderer().get_text_width_height_descent("xx", font("x", size_pt, weight), ismath=False)
+def _strokes_mm(size_pt: float, weight: str) -> float:
+    dots, _, _ = _renderer().get_text_width_height_descent(STROKES, font(STROKES, size_pt, weight), ismath=False)
     return float(dots) * MM_PER_INCH / RASTER_DPI
 
 

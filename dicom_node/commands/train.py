@@ -1,7 +1,9 @@
 """``osteonode train``."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -11,9 +13,13 @@ from rich.table import Table
 
 from dicom_node.errors import ConfigurationError
 from dicom_node.settings import Settings
+from dicom_node.training.loop import check_folder
 from dicom_node.training.loop import train as run
 from dicom_node.training.task import Plan
 from dicom_node.training.tasks import TASKS, load_task
+
+SEED_LIMIT = 2**32
+"""Every source of chance takes a smaller seed."""
 
 
 def train(settings: Settings, options: argparse.Namespace, console: Console) -> None:
@@ -28,6 +34,7 @@ def train(settings: Settings, options: argparse.Namespace, console: Console) -> 
     if options.out is None:
         raise ConfigurationError("Name the folder of the training with --out DIR; the same one goes on with it.")
     plan, device = _plan(task.plan, options), _device(options.device)
+    check_folder(options.out, task, plan)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -35,7 +42,7 @@ def train(settings: Settings, options: argparse.Namespace, console: Console) -> 
         TextColumn("loss {task.fields[loss]}{task.fields[figures]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=console) as bar, _told_of_a_stop(console):
         row = bar.add_task("reading the data", total=plan.steps, loss="-", figures="")
         learner = task.learner(options.data, plan, device, lambda what: bar.update(row, description=what))
         bar.update(row, description=f"training on {device.type}")
@@ -54,8 +61,30 @@ def train(settings: Settings, options: argparse.Namespace, console: Console) -> 
     console.print(f"Model, card and curve: {options.out}", highlight=False)
 
 
+@contextmanager
+def _told_of_a_stop(console: Console) -> Iterator[None]:
+    """Say what Ctrl-C leaves."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("Stopped; the same command goes on from the last checkpoint.", highlight=False)
+        raise
+
+
 def _plan(published: Plan, options: argparse.Namespace) -> Plan:
-    """Return the published plan with what was named on the command line."""
+    """Return the published plan with what was named on the command line.
+
+    Raises
+    ------
+    ConfigurationError
+        When it is nothing to train with.
+    """
+    if options.seed is not None and not 0 <= options.seed < SEED_LIMIT:
+        raise ConfigurationError(f"Found --seed {options.seed}; expected 0 to {SEED_LIMIT - 1}.")
+    if options.learning_rate is not None and not 0 < options.learning_rate < math.inf:
+        raise ConfigurationError(f"Found --learning-rate {options.learning_rate:g}; expected a positive number.")
+    if not options.minutes >= 0:
+        raise ConfigurationError(f"Found --minutes {options.minutes:g}; expected 0 or more.")
     named = {"steps": options.steps, "seed": options.seed, "learning_rate": options.learning_rate}
     plan = replace(published, **{key: value for key, value in named.items() if value is not None})
     plan = replace(plan, settings=_settings(published, options.set))
@@ -77,9 +106,12 @@ def _settings(published: Plan, named: Sequence[str]) -> dict[str, float | int | 
 def _value(name: str, text: str, kind: type) -> float | int | str | bool:
     """Read a setting as the published one is."""
     try:
-        return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
+        value: float | int | str | bool = {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
     except (ValueError, KeyError):
-        raise ConfigurationError(f"--set {name}={text[:40]}: expected a value like the published one.") from None
+        value = math.nan
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigurationError(f"--set {name}={text[:40]}: expected a value like the published one.")
+    return value
 
 
 def _device(name: str) -> torch.device:

@@ -120,17 +120,21 @@ def headline(findings: Findings) -> str:
         loads = ", ".join(range_of(strength, kind) for kind in KINDS if strength.of_kind(kind))
         short = ", tending high: little shaft in view" if any(f.code == "short_shaft" for f in strength.flags) else ""
         said.append(f"{BY_KEY[key].name} strength: {loads}{uncalibrated}{short}.")
-    refused = [
-        BY_KEY[key].name
-        for key in FEMURS
-        if key not in findings.strengths and (findings.segmentation.labels == BY_KEY[key].value).any()
-    ]
-    if refused:
-        said.append(f"Not analysed: {', '.join(refused)}; see findings.")
+    said.extend(_without_strength(findings))
     if not findings.densities and not findings.strengths:
         general = [flag for flag in findings.flags if flag.subject == STUDY]
         said = [f"No density and no strength is reported. {forbidding_sentences(general)}".strip()]
     return " ".join(said)
+
+
+def _without_strength(findings: Findings) -> Iterator[str]:
+    """Name the femurs that were found and have no strength: those with a density, then those with nothing."""
+    labels, measured = findings.segmentation.labels, {one.structure for one in findings.densities}
+    without = [key for key in FEMURS if key not in findings.strengths and (labels == BY_KEY[key].value).any()]
+    for words, has_density in (("No strength", True), ("Not analysed", False)):
+        names = [BY_KEY[key].name for key in without if (key in measured) == has_density]
+        if names:
+            yield f"{words}: {', '.join(names)}; see findings."
 
 
 def range_of(strength: FemurStrength, kind: Kind) -> str:

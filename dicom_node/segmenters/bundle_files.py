@@ -3,7 +3,9 @@
 import hashlib
 import io
 import json
+import lzma
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,9 @@ CONFIGS = ("configs/inference.json", "configs/inference.yaml", "configs/inferenc
 METADATA, WEIGHTS = "configs/metadata.json", "models/model.pt"
 WEIGHTS_LIMIT_BYTES = 4 * 2**30
 """Larger weights are no network this node could run [m assumption]."""
+
+UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, RuntimeError, ValueError, EOFError)
+"""What a damaged, encrypted or cut off archive raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,7 @@ def _from_archive(archive: Path) -> dict[str, bytes]:
                 if len(content) > _limit(name):
                     raise ConfigurationError(f"{whole} in {archive.name} is larger than any such file of a bundle.")
                 found[name] = content
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise ConfigurationError(f"{archive} cannot be read as a ZIP archive ({type(error).__name__}).") from None
     return found
 

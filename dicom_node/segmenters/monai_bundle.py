@@ -185,7 +185,7 @@ def _names(files: BundleFiles) -> dict[int, str]:
     found: Any = files.metadata
     for key in ("network_data_format", "outputs", PRED, "channel_def"):
         found = found.get(key) if isinstance(found, dict) else None
-    if not isinstance(found, dict) or not all(str(value).isdigit() for value in found):
+    if not isinstance(found, dict) or not all(str(value).isdecimal() for value in found):
         raise ConfigurationError(
             f"The metadata of the MONAI bundle {files.name} names no labels (network_data_format, outputs, pred, "
             "channel_def)."

@@ -47,6 +47,8 @@ OBJECTS = frozenset({"preprocessing"})
 """Sections that others may refer to as made objects."""
 SAYS_NOTHING = frozenset({"_desc_", "progress"})
 """Keys that change no label."""
+PROGRAM_MARKS = ("$", "%", "@")
+"""MONAI's parser executes, includes or follows words that begin so."""
 MAX_NODES, MAX_DEPTH = 20_000, 60
 MAX_NUMBER = 10**9
 """No calculated number is larger: nothing in a configuration is."""
@@ -94,15 +96,21 @@ class PlainConfig:
             return [self._plain(one, (*within, "[]")) for one in value if not _is_left_out(one)]
         if isinstance(value, str):
             return self._text(value, within)
-        return value
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        raise ConfigurationError(
+            f"The bundle's configuration holds a {type(value).__name__}; expected what JSON can hold."
+        )
 
     def _mapping(self, value: Mapping[str, Any], within: tuple[str, ...]) -> dict[str, Any]:
         made = {key: self._plain(one, (*within, key)) for key, one in value.items() if key not in SAYS_NOTHING}
         if "_target_" in value:
             made["_target_"] = _component(value["_target_"])
-        strange = {key for key in made if key.startswith("_")} - {"_target_"}
+        strange = {str(key) for key in made if not isinstance(key, str) or key.startswith("_")} - {"_target_"}
         if strange:
-            raise ConfigurationError(f"The bundle uses {sorted(strange)[0]}, which could run program text; refused.")
+            raise ConfigurationError(
+                f"The bundle uses {sorted(strange)[0][:60]}, which could run program text; refused."
+            )
         return made
 
     def _text(self, value: str, within: tuple[str, ...]) -> Any:
@@ -182,11 +190,11 @@ def _value(node: ast.AST, known: Mapping[str, Any]) -> Any:
     Raises
     ------
     ValueError
-        For anything else.
+        For anything else, and for words that would be program text again.
     """
     match node:
         case ast.Constant(value=bool() | int() | float() | str() | None):
-            return node.value
+            return _harmless(node.value)
         case ast.Name() if node.id in known:
             return known[node.id]
         case ast.List() | ast.Tuple():
@@ -206,6 +214,12 @@ def _value(node: ast.AST, known: Mapping[str, Any]) -> Any:
             return FUNCTIONS[name](*(_value(one, known) for one in arguments))
         case _:
             raise ValueError
+
+
+def _harmless(value: Any) -> Any:
+    if str(value).startswith(PROGRAM_MARKS):
+        raise ValueError
+    return value
 
 
 def _bounded(calculate: Callable[..., Any], left: Any, right: Any) -> Any:

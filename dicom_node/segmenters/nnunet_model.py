@@ -3,6 +3,7 @@
 The folder is the one that holds ``dataset.json``, ``plans.json`` and ``fold_X/checkpoint_final.pth`` [Isensee2021].
 """
 
+import pydoc
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -152,7 +153,20 @@ def checked_architecture(configuration: Mapping[str, Any], name: str) -> None:
     given = architecture.get("arch_kwargs", {})
     named = [architecture.get("network_class_name"), *(given.get(key) for key in architecture["_kw_requires_import"])]
     for one in named:
-        if one is not None and not (isinstance(one, str) and one.startswith(MODULES)):
+        if one is not None and not _is_network_part(one):
             raise ConfigurationError(
                 f"The plan of configuration {name} names {str(one)[:80]}; only networks of nnU-Net itself are loaded."
             )
+
+
+def _is_network_part(name: object) -> bool:
+    """Whether a name is that of a network's class, found where nnU-Net would find it.
+
+    The name's beginning alone says little, for modules import others: ``torch.nn.parallel.distributed.os.system``.
+    """
+    if not isinstance(name, str) or not name.startswith(MODULES):
+        return False
+    from torch.nn import Module
+
+    found = pydoc.locate(name)
+    return isinstance(found, type) and issubclass(found, Module) and found.__module__.startswith(MODULES)

@@ -90,7 +90,12 @@ def _classical(site: Site) -> Segmenter:
 
 
 def _network(site: Site) -> Segmenter:
-    made: Segmenter = _built("inference.networks.segmenter", "NetworkSegmenter")(device_of(site))
+    module = "inference.networks.segmenter"
+    try:
+        _built(module, "weights_content")()
+    except InferenceError as error:
+        raise SegmenterNotReady(str(error), NOT_BUILT) from None
+    made: Segmenter = _built(module, "NetworkSegmenter")(device_of(site))
     return made
 
 
@@ -205,3 +210,5 @@ def _state(name: str, site: Site) -> State:
         return State(name, error.state, None, str(error))
     except (ConfigurationError, InferenceError) as error:
         return State(name, BROKEN, None, str(error))
+    except OSError as error:
+        return State(name, BROKEN, None, f"Its files cannot be read ({type(error).__name__}).")

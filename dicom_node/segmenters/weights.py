@@ -29,12 +29,13 @@ def checked_files(root: Path, files: Iterable[Path]) -> None:
     SegmenterNotReady
         When a file is missing.
     ConfigurationError
-        When a file, or the folder it lies in, is writable for everybody.
+        When a file, or a folder between it and ``root``, is writable for everybody.
     """
     for path in files:
         if not path.is_file():
             raise SegmenterNotReady(f"{path.relative_to(root)} is missing in {root}.", MISSING)
-        for place in (path, path.parent):
+        folders = [place for place in path.parents if place.is_relative_to(root)]
+        for place in (path, *folders):
             if place.stat().st_mode & stat.S_IWOTH:
                 raise ConfigurationError(
                     f"{place} may be written by everybody on this machine; weights decide what a bone is. "

@@ -29,6 +29,9 @@ STEPS_LIMIT = 10**9
 FORMAT = 1
 """Of checkpoint and model files; raised with every change that older code cannot read."""
 
+PLAN, DATA, LEFT_OVER = "plan.json", "data_sha256", ".*.part"
+"""File of the plan, its key of the data's checksum, and what a killed training leaves of a file it was writing."""
+
 OnStep = Callable[[int, float, Mapping[str, float]], object]
 """Told the number of finished steps, the smoothed loss, and the last validation's figures."""
 
@@ -89,7 +92,7 @@ def train(
     ------
     ConfigurationError
         When the folder holds another task's or plan's training, or one of other data, or a checkpoint that cannot be
-        read; when the loss is no number any more.
+        read; when the loss or a weight is no number any more.
     """
     data = getattr(learner, "data_sha256", "")
     _claim(folder, task, plan, data)
@@ -138,9 +141,15 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         When there is no such file, or it is not a model this program wrote.
     """
     content = _load(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT or "weights" not in content:
+    content = content if isinstance(content, dict) else {}
+    try:
+        weights, about = content["weights"], json.loads(content["about"])
+        is_ours = content["format"] == FORMAT and isinstance(weights, dict) and isinstance(about, dict)
+    except (KeyError, TypeError, ValueError):
+        is_ours = False
+    if not is_ours:
         raise ConfigurationError(f"{path.name} is not a model written by osteonode train.")
-    return content["weights"], json.loads(content["about"])
+    return weights, about
 
 
 def _load(path: Path) -> Any:
@@ -153,34 +162,57 @@ def _load(path: Path) -> Any:
         raise ConfigurationError(f"{path.name} cannot be read ({type(error).__name__}): damaged or foreign.") from None
 
 
-def _claim(folder: Path, task: Task, plan: Plan, data: str) -> None:
-    """Write the plan into a new folder; refuse a folder of another training, or of other data."""
-    text = json.dumps({"task": task.name, **_about(plan, data)}, indent=2, sort_keys=True)
-    written = folder / "plan.json"
-    if folder.is_dir():
-        for leftover in folder.glob(".*.part"):
-            leftover.unlink()
+def check_folder(folder: Path, task: Task, plan: Plan) -> None:
+    """Refuse a folder of another training or of something else, before any work; nothing is written.
+
+    Raises
+    ------
+    ConfigurationError
+        When it holds another task's or plan's training, or no training but other files.
+    """
+    _begun(folder, task, plan)
+
+
+def _begun(folder: Path, task: Task, plan: Plan) -> dict[str, Any] | None:
+    """Return the plan a folder was begun with; None for a new one."""
+    written = folder / PLAN
     if not written.exists():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(not path.match(LEFT_OVER) for path in folder.iterdir())):
             raise ConfigurationError(f"{folder} is not empty and holds no training; name a new folder.")
-        write_durably(written, [text.encode()])
-        return
+        return None
     try:
-        found, wanted = json.loads(written.read_text(encoding="utf-8")), json.loads(text)
+        found = json.loads(written.read_text(encoding="utf-8"))
     except ValueError:
         raise ConfigurationError(f"{written} is damaged; name a new folder.") from None
-    if found != wanted:
-        others = {**found, "data_sha256": data} if isinstance(found, dict) else None
+    wanted = json.loads(_described(task, plan, ""))
+    if not isinstance(found, dict) or {**found, DATA: ""} != {**wanted, DATA: ""}:
+        raise ConfigurationError(
+            f"{written} describes another training; name a new folder, or repeat the command it was begun with."
+        )
+    return found
+
+
+def _claim(folder: Path, task: Task, plan: Plan, data: str) -> None:
+    """Write the plan into a new folder; refuse a folder of another training, or of other data."""
+    found = _begun(folder, task, plan)
+    if folder.is_dir():
+        for leftover in folder.glob(LEFT_OVER):
+            leftover.unlink()
+    if found is None:
+        write_durably(folder / PLAN, [_described(task, plan, data).encode()])
+    elif found.get(DATA, "") != data:
         raise ConfigurationError(
             "The data have changed since this training was begun; put them back, or name a new folder."
-            if others == wanted
-            else f"{written} describes another training; name a new folder, or repeat the command it was begun with."
         )
+
+
+def _described(task: Task, plan: Plan, data: str) -> str:
+    return json.dumps({"task": task.name, **_about(plan, data)}, indent=2, sort_keys=True)
 
 
 def _about(plan: Plan, data: str) -> dict[str, Any]:
     """Return a plan as plain values, with the checksum of the data where there is one."""
-    return {**asdict(plan), "settings": dict(plan.settings), **({"data_sha256": data} if data else {})}
+    return {**asdict(plan), "settings": dict(plan.settings), **({DATA: data} if data else {})}
 
 
 def _optimizer(network: nn.Module, plan: Plan) -> torch.optim.Optimizer:
@@ -258,6 +290,9 @@ def _save(
     average: Mapping[str, Tensor],
     done: Progress,
 ) -> None:
+    """Write the checkpoint, unless a gradient was no number where the loss still was one."""
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in network.state_dict().values()):
+        raise ConfigurationError(f"The weights after step {done.step - 1} are not finite; lower the learning rate.")
     content = {
         "format": FORMAT,
         "network": network.state_dict(),
@@ -285,15 +320,15 @@ def _resume(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, 
         for name, tensor in content["average"].items():
             average[name].copy_(tensor)
         state = json.loads(content["progress"])
-    except (KeyError, TypeError, ValueError, RuntimeError):
+        return Progress(
+            state["step"],
+            state["seconds"],
+            [(step, loss) for step, loss in state["losses"]],
+            [(step, figures) for step, figures in state["figures"]],
+            state.get("smoothed"),
+        )
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError):
         raise ConfigurationError(f"{path} is not a checkpoint of this network; name a new folder.") from None
-    return Progress(
-        state["step"],
-        state["seconds"],
-        [(step, loss) for step, loss in state["losses"]],
-        [(step, figures) for step, figures in state["figures"]],
-        state.get("smoothed"),
-    )
 
 
 def _finish(folder: Path, task: Task, plan: Plan, average: Mapping[str, Tensor], done: Progress, data: str) -> None:

@@ -8,6 +8,9 @@ GRID_MM = 3.0
 CORE_DEPTH_MM = 4.5
 """A body's core begins this deep, so that the cores of neighbouring bodies never touch: they are the instances."""
 
+MIN_SACRUM_MM3 = 15000.0
+"""Less is a mistaken fifth lumbar, or a sacrum at the very edge. Adults have 150 ml or more. [m] assumption."""
+
 
 class BoneClass(IntEnum):
     """Classes of the network's output, in the order of its channels."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from inference.errors import SegmentationError
 from inference.networks.bone_net import BoneNet
 from inference.networks.grid import resampled
-from inference.networks.hip_parts import coarse_hips, whole_hips
+from inference.networks.hip_parts import coarse_hips, coarse_sacrum, whole_hips
 from inference.networks.predict import probabilities
 from inference.networks.spine_parts import find_spine
 from inference.quality import QualityFlag, merged_flags
@@ -82,7 +82,7 @@ class NetworkSegmenter:
         return SegmenterIdentity(NAME, VERSION, shipped()[1])
 
     def segment(self, volume: Volume, progress: Progress = no_progress) -> Segmentation:
-        """Label hips and vertebral bodies.
+        """Label hips, vertebral bodies and the sacrum.
 
         Parameters
         ----------
@@ -106,7 +106,8 @@ class NetworkSegmenter:
         hips, hip_flags = whole_hips(refine(upright, coarse_hips(classes, upright)), upright)
         progress(0.8, "measuring the spine")
         spine, spine_flags = _spine(classes, upright)
-        labels = np.where(hips > 0, hips, spine)
+        sacrum = refine(upright, coarse_sacrum(classes, upright))
+        labels = np.where(hips > 0, hips, np.where(spine > 0, spine, sacrum))
         progress(1.0, "bones found")
         return Segmentation(
             labels=np.ascontiguousarray(orientation.restore(labels)),

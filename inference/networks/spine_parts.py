@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from inference.networks.bone_classes import GRID_MM, BoneClass
+from inference.networks.bone_classes import GRID_MM, MIN_SACRUM_MM3, BoneClass
 from inference.spinal_canal import MIN_LENGTH_MM, WORKING_SPACING_MM, Canal, WorkingGrid
 from inference.spinal_curve import STEP_MM, SpinalCurve, curve_through
 from inference.vertebra_endplates import CORE_FRONT_MM, CORE_LEFT_MM, PIVOT_FRONT_MM, Plate, Slab
@@ -26,9 +26,6 @@ MIN_CORE_MM3 = 800.0
 
 SHELL_REACH_MM = 12.0
 """A voxel of the shell is this near to its core, corners included. [m] assumption."""
-
-MIN_SACRUM_MM3 = 15000.0
-"""Less is a mistaken fifth lumbar, or a sacrum at the very edge. Adults have 150 ml or more. [m] assumption."""
 
 SACRUM_TOP_PERCENTILE = 97.0
 """Of the first segment's voxels along the line: its endplate, but for stray voxels."""
@@ -128,7 +125,7 @@ def slabs_of(classes: Classes, curve: SpinalCurve) -> tuple[Slab, ...]:
         if box is None:
             continue
         cells = np.argwhere(numbered[box] == number) + [span.start for span in box]
-        slab = _slab(*_along(cells, curve))
+        slab = _slab(*_along(cells, curve), len(curve.points_mm) - 1)
         if slab is not None:
             slabs.append(slab)
     return tuple(sorted(slabs, key=lambda slab: slab.middle))
@@ -145,8 +142,10 @@ def _along(
     return along, (away * curve.front[near]).sum(axis=1), (away * curve.left[near]).sum(axis=1)
 
 
-def _slab(along_mm: NDArray[np.float64], front_mm: NDArray[np.float64], left_mm: NDArray[np.float64]) -> Slab | None:
-    """Fit planes to the lowest and highest voxels of a body's middle columns."""
+def _slab(
+    along_mm: NDArray[np.float64], front_mm: NDArray[np.float64], left_mm: NDArray[np.float64], last: int
+) -> Slab | None:
+    """Fit planes to the lowest and highest voxels of a body's middle columns; the curve ends at position ``last``."""
     middle = (front_mm >= CORE_FRONT_MM[0]) & (front_mm <= CORE_FRONT_MM[1]) & (np.abs(left_mm) <= CORE_LEFT_MM)
     if middle.sum() < 10:
         return None
@@ -157,18 +156,19 @@ def _slab(along_mm: NDArray[np.float64], front_mm: NDArray[np.float64], left_mm:
     np.maximum.at(top, index, along_mm[middle])
     np.minimum.at(bottom, index, along_mm[middle])
     place = unique * GRID_MM - [PIVOT_FRONT_MM, 0.0]
-    lower, upper = _plate(place, bottom - GRID_MM / 2), _plate(place, top + GRID_MM / 2)
+    lower, upper = _plate(place, bottom - GRID_MM / 2, last), _plate(place, top + GRID_MM / 2, last)
     return Slab(lower, upper) if upper.position > lower.position else None
 
 
-def _plate(place_mm: NDArray[np.float64], height_mm: NDArray[np.float64]) -> Plate:
+def _plate(place_mm: NDArray[np.float64], height_mm: NDArray[np.float64], last: int) -> Plate:
     """Fit height = a + b front + c left by least squares, farther points counting less."""
     design = np.column_stack([np.ones(len(place_mm)), place_mm])
     weights = np.ones(len(place_mm))
     for _ in range(3):
         fit = np.linalg.lstsq(design * weights[:, None], height_mm * weights, rcond=None)[0]
         weights = 1 / np.sqrt(1 + ((height_mm - design @ fit) / GRID_MM) ** 2)
-    return Plate(max(round(float(fit[0]) / STEP_MM), 0), float(fit[1]), float(fit[2]))
+    position = min(max(round(float(fit[0]) / STEP_MM), 0), last)
+    return Plate(position, float(fit[1]), float(fit[2]))
 
 
 def _sacrum_top(classes: Classes, curve: SpinalCurve) -> int | None:
@@ -183,4 +183,5 @@ def _sacrum_top(classes: Classes, curve: SpinalCurve) -> int | None:
     first = (np.abs(left_mm) <= SACRUM_LEFT_MM) & (front_mm > CORE_FRONT_MM[0])
     if not first.any():
         return None
-    return max(int(np.percentile(along_mm[first], SACRUM_TOP_PERCENTILE) / STEP_MM), 0)
+    top = int(np.percentile(along_mm[first], SACRUM_TOP_PERCENTILE) / STEP_MM)
+    return min(max(top, 0), len(curve.points_mm) - 1)

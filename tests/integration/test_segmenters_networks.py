@@ -190,6 +190,10 @@ def test_a_folder_that_is_none_or_open_to_everybody_is_refused(tmp_path: Path) -
     with pytest.raises(ConfigurationError, match="may be written by everybody"):
         NnunetSegmenter(folder)
     (folder / "fold_0").chmod(0o700)
+    folder.chmod(0o777)
+    with pytest.raises(ConfigurationError, match="may be written by everybody"):
+        NnunetSegmenter(folder)
+    folder.chmod(0o700)
     (folder / "plans.json").write_text("{")
     with pytest.raises(ConfigurationError, match="cannot be read as JSON"):
         NnunetSegmenter(folder)
@@ -234,7 +238,17 @@ def test_a_checkpoint_that_is_hostile_cut_off_or_foreign_is_never_executed(tmp_p
 
 
 @needs_nnunet
-@pytest.mark.parametrize("what", ["os.system", "subprocess.Popen", "tests.segmenter_models.phantom"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "os.system",
+        "subprocess.Popen",
+        "tests.segmenter_models.phantom",
+        "torch.nn.parallel.distributed.os.system",
+        "torch.nn.functional.torch.jit.ScriptModule",
+        "torch.nn.NoSuchLayer",
+    ],
+)
 def test_a_plan_that_names_other_program_code_is_refused(tmp_path: Path, what: str) -> None:
     volume, _ = phantom()
     folder = make_nnunet(tmp_path / "a")
@@ -395,6 +409,9 @@ HOSTILE = "$__import__('os').system('touch sprung')"
         ({"network_def": "$__import__('os').system('touch sprung')"}, "holds program text"),
         (with_transform({"_target_": "Lambdad", "keys": "image", "func": HOSTILE}), "holds program text|Lambdad"),
         (with_transform({"_target_": "Spacingd", "keys": "image", "pixdim": HOSTILE}), "holds program text"),
+        (with_transform({"_target_": "Spacingd", "keys": "image", "pixdim": f"${HOSTILE!r}"}), "holds program text"),
+        (with_transform({"_target_": "Spacingd", "keys": "image", "pixdim": f"$[{HOSTILE!r}]"}), "holds program text"),
+        (with_transform({"_target_": "Spacingd", "keys": "image", "pixdim": "$'%a.json::x'"}), "holds program text"),
         (with_transform({"_target_": "Spacingd", "keys": "image", "pixdim": "$9**9**9"}), "holds program text"),
         (with_transform({"_target_": "Spacingd", "keys": "image", "pixdim": "$(1).__class__"}), "holds program text"),
         (with_transform({"_target_": "Spacingd", "keys": "image", "pixdim": "%other.json::x"}), "includes other files"),
@@ -427,6 +444,9 @@ def test_what_bundles_calculate_is_calculated_and_nothing_else() -> None:
     for text in ("$@size * 10**9", "$'a' * 10", "$[0] * 9", "$open('x')", "$(lambda: 1)()", "$fine", "$1 if", "$1/0"):
         with pytest.raises(ConfigurationError, match="program text"):
             PlainConfig(config | {"x": text}, {}).section("x")
+    for strange in ({1: "x"}, {"a": (1, "$x")}, {"a": {"$x"}}):
+        with pytest.raises(ConfigurationError, match=r"refused|what JSON can hold"):
+            PlainConfig({"x": strange}, {}).section("x")
     bomb: Any = "x"
     for _ in range(40):
         bomb = [bomb, bomb]
@@ -466,6 +486,13 @@ def test_a_bundle_with_broken_files_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "b.zip").write_bytes(b"PK no archive")
     with pytest.raises(ConfigurationError, match="cannot be read as a ZIP archive"):
         MonaiSegmenter(tmp_path / "b")
+    with zipfile.ZipFile(tmp_path / "d.zip", "w", zipfile.ZIP_DEFLATED) as made:
+        made.writestr("configs/inference.json", " " * 1000)
+    packed = bytearray((tmp_path / "d.zip").read_bytes())
+    packed[52:56] = b"\xff\xff\xff\xff"  # the first bytes of the member, behind its header of 30 and its name of 22
+    (tmp_path / "d.zip").write_bytes(packed)
+    with pytest.raises(ConfigurationError, match="cannot be read as a ZIP archive"):
+        MonaiSegmenter(tmp_path / "d")
     with zipfile.ZipFile(tmp_path / "c.zip", "w") as made:
         made.writestr("../../configs/inference.json", "{}")
     with pytest.raises(SegmenterNotReady, match=r"lacks configs/inference.json"):

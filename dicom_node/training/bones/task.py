@@ -81,14 +81,19 @@ def learner(data: Path | None, plan: Plan, device: torch.device, say: Say) -> Bo
     Raises
     ------
     ConfigurationError
-        When data are named, for this task makes its own, or the public ones cannot be downloaded.
+        When data are named, for this task makes its own, a setting is none, or the public data cannot be downloaded.
     """
     if data is not None:
         raise ConfigurationError("The task bones makes its own data; leave --data out.")
+    scene_count, made = int(plan.settings["scenes"]), float(plan.settings["scene_share"])
+    if int(plan.settings["batch"]) < 1 or scene_count < 0 or not 0 <= made <= 1:
+        raise ConfigurationError(
+            "Expected a batch of 1 or more, no negative number of scenes, and a share from 0 to 1."
+        )
     say("reading the public scans")
     real = public_subjects()
-    scenes = scene_subjects(int(plan.settings["scenes"]), plan.seed, say)
-    made = float(plan.settings["scene_share"]) if scenes else 0.0
+    scenes = scene_subjects(scene_count, plan.seed, say)
+    made = made if scenes else 0.0
     shares = [(1 - made) / len(real)] * len(real) + [made / max(len(scenes), 1)] * len(scenes)
     torch.manual_seed(plan.seed)
     network = BoneNet()

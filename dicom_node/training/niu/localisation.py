@@ -97,6 +97,9 @@ class LocalisationLearner:
 
     def __init__(self, train: Sequence[Case], validation: Sequence[Case], plan: Plan, device: torch.device) -> None:
         self.settings = settings_of(Localisation, plan)
+        side = round(self.settings.window_mm / self.settings.pixel_mm)
+        if side < DIVISOR or side % DIVISOR:
+            raise ConfigurationError(f"The window has {side} x {side} pixels; expected a multiple of {DIVISOR}.")
         self.seed, self.device = plan.seed, device
         self.data_sha256 = ""
         self.train = [_sample(case, self.settings) for case in train]

@@ -78,6 +78,6 @@ def test_the_page_holds_every_region_of_both_femurs() -> None:
     grid = femur_grid(report)
     assert grid is not None
     assert [(row.name, row.unit) for row in grid.rows] == [
-        ("Neck areal BMD", "g/cm2"), ("Trochanter areal BMD", "g/cm2"), ("Total hip areal BMD", "g/cm2"),
-    ]  # fmt: skip
+        (f"{region} areal BMD (not DXA)", "g/cm2") for region in ("Neck", "Trochanter", "Total hip")
+    ]
     assert draw_pages(report, identity_of(make_source(slices=1)[0])).page_rgb

@@ -202,6 +202,11 @@ def test_a_forbidding_flag_reaches_the_report_as_forbidding() -> None:
     }
 
 
+def test_a_femur_with_a_density_and_no_strength_is_not_called_unanalysed() -> None:
+    report, _ = report_from(findings(densities=(density("femur_right", 200.0, "femoral_neck"),), lumbar=None), TOOLS)
+    assert report.headline == "No strength: Right femur; see findings. Not analysed: Left femur; see findings."
+
+
 def test_nothing_measured_is_said_with_its_reason() -> None:
     flags = (QualityFlag("air_gaps", "study", "Thin planes of air."),)
     report, _ = report_from(findings(densities=(), lumbar=None, flags=flags), TOOLS)

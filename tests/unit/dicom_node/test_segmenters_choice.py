@@ -18,7 +18,7 @@ from dicom_node.segmenters.card import read_card
 from dicom_node.segmenters.extras import imported
 from dicom_node.segmenters.foreign_labels import TOTALSEGMENTATOR, VOCABULARIES, bones_from, label_map
 from dicom_node.segmenters.orientation import is_orientation, turned
-from dicom_node.segmenters.table import BROKEN, SEGMENTERS, entry_of, make_segmenter, states
+from dicom_node.segmenters.table import BROKEN, NOT_BUILT, SEGMENTERS, entry_of, make_segmenter, states
 from dicom_node.segmenters.totalsegmentator import VARIANTS, weights_folder
 from dicom_node.segmenters.weights import MISSING
 from dicom_node.settings import Settings
@@ -64,7 +64,17 @@ def test_every_segmenter_says_how_it_stands_and_what_it_lacks(
     list_segmenters(settings, None, console)  # type: ignore[arg-type]  # it has no options
     said = console.export_text()
     assert all(name in said for name in SEGMENTERS)
-    assert "classical (set)" in said
+    assert "checked (set)" in said
+
+
+@pytest.mark.parametrize("name", ["network", "checked"])
+def test_a_build_without_the_networks_weights_says_so_before_any_work(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("inference.networks.segmenter.WEIGHTS", "none.pt")
+    with pytest.raises(SegmenterNotReady, match="no trained bone network"):
+        make_segmenter(name, settings)
+    assert {one.name: one.word for one in states(settings)}[name] == NOT_BUILT
 
 
 def test_a_folder_that_is_no_model_is_named_with_its_reason(settings: Settings) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from dicom_node.cli import main
 from dicom_node.commands import train as command
 from dicom_node.errors import ConfigurationError
 from dicom_node.settings import Settings
@@ -37,6 +38,61 @@ def test_options_replace_the_published_plan_and_nothing_else() -> None:
 def test_a_setting_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"setting|expected a value"):
         command._plan(PLAN, _options(set=[text]))
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"seed": -1},
+        {"seed": 2**40},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"minutes": -1.0},
+        {"minutes": float("nan")},
+        {"set": ["spacing_mm=nan"]},
+    ],
+)
+def test_a_number_that_trains_nothing_is_refused(named: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError, match=r"Found --|expected a value"):
+        command._plan(PLAN, _options(**named))
+
+
+@pytest.mark.parametrize("setting", ["batch=0", "scenes=-1", "scene_share=2"])
+def test_settings_of_the_bone_network_that_are_none_are_refused_before_its_data_are_read(
+    tmp_path: Path, setting: str
+) -> None:
+    with pytest.raises(ConfigurationError, match="batch of 1 or more"):
+        command.train(Settings(), _options(task="bones", out=tmp_path, set=[setting]), Console(file=io.StringIO()))
+
+
+def test_a_folder_of_something_else_is_refused_before_the_data_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    monkeypatch.setattr("dicom_node.training.bones.task.public_subjects", _never)
+    with pytest.raises(ConfigurationError, match="holds no training"):
+        command.train(Settings(), _options(task="bones", out=tmp_path), Console(file=io.StringIO()))
+
+
+def _never() -> None:
+    raise AssertionError("the data were read")
+
+
+def _interrupted() -> None:
+    raise KeyboardInterrupt
+
+
+def test_who_stops_a_training_by_hand_is_told_that_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicom_node.training.bones.task.public_subjects", _interrupted)
+    page = io.StringIO()
+    with pytest.raises(KeyboardInterrupt):
+        command.train(Settings(), _options(task="bones", out=tmp_path / "new"), Console(file=page, width=200))
+    assert "the same command goes on" in page.getvalue()
+
+
+def test_words_in_brackets_reach_the_reader(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "[/red] osteonode[training]"]) == 1
+    assert "no task [/red] osteonode[training]" in capsys.readouterr().out
 
 
 def test_a_gpu_is_taken_where_there_is_one_and_asked_for_in_vain_where_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,6 +161,24 @@ def test_a_loss_that_is_no_number_ends_the_training_and_leaves_the_last_checkpoi
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
 
+class _SteepLearner(LineLearner):
+    """Its loss of step 7 is a number and its gradient is none."""
+
+    def batch(self, step: int) -> Sequence[Tensor]:
+        x, y = super().batch(step)
+        return x, y, torch.tensor(float(step == 7))
+
+    def loss(self, batch: Sequence[Tensor]) -> Tensor:
+        steep = (self.network[2].weight * 0).abs().sqrt().sum()
+        return super().loss(batch[:2]) + (steep if batch[2] else 0.0)
+
+
+def test_weights_that_are_no_numbers_never_reach_a_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="weights after step 7 are not finite"):
+        _in_pieces(tmp_path, _SteepLearner())
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["network"]["0.weight"].isfinite().all()
+
+
 def test_half_written_files_of_a_killed_training_do_not_stop_the_next(tmp_path: Path) -> None:
     tmp_path.joinpath(".plan.json.0123.part").write_text("{")
     train(TASK, PLAN, tmp_path, LineLearner(), CPU)
@@ -202,9 +220,29 @@ def test_a_kill_at_any_instant_leaves_a_checkpoint_that_can_be_gone_on_with(tmp_
 def test_a_foreign_file_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="There is no file"):
         read_model(tmp_path / "model.pt")
-    torch.save({"state_dict": {}}, tmp_path / "model.pt")
-    with pytest.raises(ConfigurationError, match="not a model written by"):
-        read_model(tmp_path / "model.pt")
+    weights: dict[str, object] = {}
+    for content in (
+        {"state_dict": weights},
+        {"format": 1, "weights": weights},
+        {"format": 1, "weights": weights, "about": "{"},
+        {"format": 1, "weights": weights, "about": "[]"},
+        {"format": 1, "weights": 3, "about": "{}"},
+        [weights],
+        torch.zeros(2),
+    ):
+        torch.save(content, tmp_path / "model.pt")
+        with pytest.raises(ConfigurationError, match="not a model written by"):
+            read_model(tmp_path / "model.pt")
+
+
+def test_a_checkpoint_without_its_progress_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    train(TASK, PLAN, tmp_path, LineLearner(), CPU, minutes=0.0)
+    path = tmp_path / "checkpoint.pt"
+    good = torch.load(path, weights_only=True)
+    for progress in ("{}", "[]", "{", '{"step": 1, "seconds": 1, "losses": [1], "figures": []}'):
+        torch.save({**good, "progress": progress}, path)
+        with pytest.raises(ConfigurationError, match="not a checkpoint of this network"):
+            train(TASK, PLAN, tmp_path, LineLearner(), CPU)
 
 
 def test_the_learning_rate_follows_its_plan() -> None:

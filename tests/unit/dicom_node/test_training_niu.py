@@ -380,5 +380,12 @@ def test_a_setting_that_does_not_exist_or_is_of_another_kind_is_refused() -> Non
         settings_of(Core, Plan(steps=1, settings={"slices": "x"}))
     with pytest.raises(ConfigurationError, match="bodies"):
         settings_of(Core, Plan(steps=1, settings={"bodies": 1}))
+    for kind, name in ((Core, "batch"), (Density, "full_scale_mg_per_cm3"), (Localisation, "pixel_mm")):
+        for value in (0, -1):
+            with pytest.raises(ConfigurationError, match=f"setting {name} is {value}; expected a positive number"):
+                settings_of(kind, Plan(steps=1, settings={name: value}))
+    with pytest.raises(ConfigurationError, match="margin_mm"):
+        settings_of(Core, Plan(steps=1, settings={"margin_mm": float("nan")}))
+    assert settings_of(Core, Plan(steps=1, settings={"shift_mm": 0.0})).shift_mm == 0.0
     assert settings_of(Localisation, Plan(steps=1, settings={"pixel_mm": 2})).pixel_mm == 2
     assert plain(Localisation())["fold"] == 0

@@ -59,6 +59,16 @@ def test_bland_altman_of_a_constant_shift() -> None:
     assert found.spearman.value == pytest.approx(1.0)
 
 
+def test_equal_values_agree_perfectly_whatever_their_rounding() -> None:
+    rng = np.random.default_rng(0)
+    for scale in (1e-3, 1.0, 1e6):
+        for _ in range(50):
+            values = scale * rng.normal(100, 30, 10).round(2)
+            found = agree(values, values)
+            assert (found.icc.value, found.icc.low, found.icc.high) == pytest.approx((1.0, 1.0, 1.0))
+            assert found.bias.value == 0.0
+
+
 WRIGHT = [494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427]
 MINI_WRIGHT = [512, 430, 520, 428, 500, 600, 364, 380, 658, 445, 432, 626, 260, 477, 259, 350, 451]
 """Peak expiratory flow by two meters, l/min: table 1 of [BlandAltman1986], first measurements."""

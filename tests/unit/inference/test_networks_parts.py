@@ -9,6 +9,7 @@ from inference.networks.bone_classes import GRID_MM, BoneClass
 from inference.networks.hip_parts import coarse_hips, whole_hips
 from inference.networks.spine_parts import canal_of, find_spine, instances_of
 from inference.spinal_canal import WORKING_SPACING_MM, WorkingGrid
+from inference.vertebra_levels import is_cut
 from inference.volume import Volume
 
 SHAPE = (70, 50, 60)
@@ -89,6 +90,15 @@ def test_the_line_goes_on_to_the_end_of_the_scan_and_not_beyond() -> None:
     assert canal is not None
     assert canal.points_mm[-1, 0] <= (SHAPE[0] - 1) * GRID_MM
     assert canal.points_mm[-1, 0] > 57 * GRID_MM + 20
+
+
+def test_a_body_cut_by_the_scan_ends_where_the_curve_ends() -> None:
+    for classes in (ladder()[: 20 + 3 * PITCH + 4], ladder()[24:]):
+        spine = find_spine(classes, working(classes.shape))
+        assert spine is not None
+        last = len(spine.curve.points_mm) - 1
+        assert all(0 <= plate.position <= last for slab in spine.slabs for plate in (slab.bottom, slab.top))
+        assert any(is_cut(spine.curve, slab) for slab in spine.slabs)
 
 
 def pelvis() -> tuple[NDArray[np.uint8], Volume]:

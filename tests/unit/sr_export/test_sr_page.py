@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.font_manager import FontProperties, findfont
+from matplotlib.ft2font import FT2Font, LoadFlags
 from result_factory import make_report, make_source
 
 from sr_export import paper
@@ -102,6 +104,18 @@ def test_no_line_leaves_the_paper(monkeypatch):
         job_reference=long,
     )
     draw_pages(report, identity(PatientName=long[:64], StudyDescription=long[:64], PatientID=long[:64]))
+
+
+@pytest.mark.parametrize("weight", ["normal", "bold"])
+def test_a_line_of_the_document_is_as_wide_as_its_letters_in_the_font(weight):
+    line = "from front to back, weakest of six, oxox xexe; femoral neck"
+    size_pt = 7.2
+    face = FT2Font(findfont(FontProperties(family="DejaVu Sans", weight=weight)))
+    face.set_size(1000, 72)
+    advances = [face.load_char(ord(letter), flags=LoadFlags.NO_HINTING).linearHoriAdvance for letter in line]
+    truth_mm = sum(advances) / 65536 / 1000 * size_pt / 72 * 25.4
+    assert paper._document_mm(line, size_pt, weight) == pytest.approx(truth_mm, rel=0.002)
+    assert paper.text_width_mm(line, size_pt, weight) > 0.998 * truth_mm
 
 
 def test_a_report_of_nothing_says_that_nothing_was_measured(words):
