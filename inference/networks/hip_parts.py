@@ -17,7 +17,7 @@ from inference.hip_joint import FemoralHead
 from inference.hip_separation import SeparatedHip
 from inference.labels import BY_KEY, Laterality, Structure
 from inference.morphology import Box, work_grid
-from inference.networks.bone_classes import GRID_MM, MIN_SACRUM_MM3, BoneClass
+from inference.networks.bone_classes import GRID_MM, BoneClass
 from inference.networks.grid import on_native_grid
 from inference.quality import QualityFlag
 from inference.volume import Volume
@@ -70,20 +70,11 @@ def coarse_hips(classes: Classes, volume: Volume) -> NDArray[np.uint8]:
         bones = ((_largest(classes == SIDES[side].hip_class), SIDES[side].hip), (femur, SIDES[side].femur))
         for mask, structure in bones:
             if not (labels == structure.value).any():
-                _write(labels, mask, structure, volume)
+                write_mask(labels, mask, structure, volume)
     return labels
 
 
-def coarse_sacrum(classes: Classes, volume: Volume) -> NDArray[np.uint8]:
-    """Label the sacrum as the network saw it, on the CT's grid; nothing where there is too little of it."""
-    labels = np.zeros(volume.hu.shape, dtype=np.uint8)
-    sacrum = _largest(classes == BoneClass.SACRUM)
-    if sacrum.sum() * GRID_MM**3 >= MIN_SACRUM_MM3:
-        _write(labels, sacrum, BY_KEY["sacrum"], volume)
-    return labels
-
-
-def _write(labels: NDArray[np.uint8], mask: Mask, structure: Structure, volume: Volume) -> None:
+def write_mask(labels: NDArray[np.uint8], mask: Mask, structure: Structure, volume: Volume) -> None:
     """Write a mask of the network's grid into labels of the CT's grid."""
     share = on_native_grid(mask.astype(np.float32), volume.hu.shape, volume.spacing_mm)
     labels[share > 0.5] = structure.value

@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from inference.errors import SegmentationError
+from inference.labels import BY_KEY
 from inference.networks.bone_net import BoneNet
 from inference.networks.grid import resampled
-from inference.networks.hip_parts import coarse_hips, coarse_sacrum, whole_hips
+from inference.networks.hip_parts import coarse_hips, whole_hips, write_mask
 from inference.networks.predict import probabilities
 from inference.networks.spine_parts import find_spine
 from inference.quality import QualityFlag, merged_flags
@@ -106,8 +107,7 @@ class NetworkSegmenter:
         hips, hip_flags = whole_hips(refine(upright, coarse_hips(classes, upright)), upright)
         progress(0.8, "measuring the spine")
         spine, spine_flags = _spine(classes, upright)
-        sacrum = refine(upright, coarse_sacrum(classes, upright))
-        labels = np.where(hips > 0, hips, np.where(spine > 0, spine, sacrum))
+        labels = np.where(hips > 0, hips, spine)
         progress(1.0, "bones found")
         return Segmentation(
             labels=np.ascontiguousarray(orientation.restore(labels)),
@@ -117,15 +117,17 @@ class NetworkSegmenter:
 
 
 def _spine(classes: NDArray[np.uint8], volume: Volume) -> tuple[NDArray[np.uint8], tuple[QualityFlag, ...]]:
-    """Label the bodies that the network saw."""
+    """Label the bodies that the network saw, and the sacrum below them."""
     grid = working_grid(volume)
     spine = find_spine(classes, grid)
-    nothing = np.zeros(volume.hu.shape, dtype=np.uint8)
+    labels = np.zeros(volume.hu.shape, dtype=np.uint8)
     if spine is None:
-        return nothing, for_all_levels("not_found", "No spinal canal was found in the scan.")
+        return labels, for_all_levels("not_found", "No spinal canal was found in the scan.")
     if not spine.slabs:
-        return nothing, for_all_levels("not_found", "No vertebral body was found in the scan.")
+        return labels, for_all_levels("not_found", "No vertebral body was found in the scan.")
     ribs = find_ribs(grid, spine.curve)
-    return label_bodies(
+    bodies, flags = label_bodies(
         volume, spine.curve, spine.slabs, levels_from(grid, spine.curve, spine.slabs, spine.sacrum_top, ribs)
     )
+    write_mask(labels, spine.sacrum, BY_KEY["sacrum"], volume)
+    return np.where(bodies > 0, bodies, refine(volume, labels)), flags

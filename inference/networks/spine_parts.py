@@ -30,6 +30,9 @@ SHELL_REACH_MM = 12.0
 SACRUM_TOP_PERCENTILE = 97.0
 """Of the first segment's voxels along the line: its endplate, but for stray voxels."""
 
+SACRUM_ASIDE_MM, SACRUM_AHEAD_MM = 25.0, 60.0
+"""How far the middle of a sacrum may be beside and before or behind the canal, continued straight. [m] assumption."""
+
 SACRUM_LEFT_MM = 18.0
 """Half width of the first segment's body, inside the alae. [m] assumption."""
 
@@ -44,12 +47,15 @@ class Spine:
         Through the canal.
     slabs
         From the feet to the head.
+    sacrum : (slice, row, column) bool array
+        On the network's grid; empty where none was seen.
     sacrum_top
         Position on the curve; None where no sacrum was seen.
     """
 
     curve: SpinalCurve
     slabs: tuple[Slab, ...]
+    sacrum: NDArray[np.bool_]
     sacrum_top: int | None
 
 
@@ -72,7 +78,8 @@ def find_spine(classes: Classes, grid: WorkingGrid) -> Spine | None:
     if canal is None:
         return None
     curve = curve_through(canal)
-    return Spine(curve, slabs_of(classes, curve), _sacrum_top(classes, curve))
+    sacrum = sacrum_of(classes, curve)
+    return Spine(curve, slabs_of(classes, curve), sacrum, _sacrum_top(sacrum, curve))
 
 
 def canal_of(classes: Classes, grid: WorkingGrid) -> Canal | None:
@@ -171,15 +178,25 @@ def _plate(place_mm: NDArray[np.float64], height_mm: NDArray[np.float64], last: 
     return Plate(position, float(fit[1]), float(fit[2]))
 
 
-def _sacrum_top(classes: Classes, curve: SpinalCurve) -> int | None:
-    """Position of the sacrum's upper endplate on the curve."""
+def sacrum_of(classes: Classes, curve: SpinalCurve) -> NDArray[np.bool_]:
+    """Return the largest piece of sacrum that lies at the canal; a sternum may look like one, but lies elsewhere."""
     pieces = cc3d.connected_components(classes == BoneClass.SACRUM, connectivity=26)
-    if pieces.max() == 0:
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    for piece in np.argsort(sizes)[::-1]:
+        if sizes[piece] * GRID_MM**3 < MIN_SACRUM_MM3:
+            break
+        _, front_mm, left_mm = _along(np.argwhere(pieces == piece), curve)
+        if abs(np.median(left_mm)) <= SACRUM_ASIDE_MM and abs(np.median(front_mm)) <= SACRUM_AHEAD_MM:
+            return np.asarray(pieces == piece)
+    return np.zeros(classes.shape, dtype=np.bool_)
+
+
+def _sacrum_top(sacrum: NDArray[np.bool_], curve: SpinalCurve) -> int | None:
+    """Position of the sacrum's upper endplate on the curve."""
+    if not sacrum.any():
         return None
-    sizes = np.bincount(pieces.ravel())[1:]
-    if sizes.max() * GRID_MM**3 < MIN_SACRUM_MM3:
-        return None
-    along_mm, front_mm, left_mm = _along(np.argwhere(pieces == 1 + int(np.argmax(sizes))), curve)
+    along_mm, front_mm, left_mm = _along(np.argwhere(sacrum), curve)
     first = (np.abs(left_mm) <= SACRUM_LEFT_MM) & (front_mm > CORE_FRONT_MM[0])
     if not first.any():
         return None

@@ -169,6 +169,12 @@ def test_labels_whose_levels_are_swapped_are_refused(trunk: Phantom) -> None:
         LocalisationLearner([case], [case], LOCALISATION.plan, CPU)  # type: ignore[list-item]
 
 
+def test_a_window_that_the_detector_cannot_halve_is_refused(trunk: Phantom) -> None:
+    plan = replace(LOCALISATION.plan, settings={**LOCALISATION.plan.settings, "pixel_mm": 4.0})
+    with pytest.raises(ConfigurationError, match="112 x 112 pixels; expected a multiple of 32"):
+        LocalisationLearner([scan(trunk)], [scan(trunk)], plan, CPU)  # type: ignore[list-item]
+
+
 def test_a_case_without_a_level_cannot_be_segmented_and_has_no_object_to_locate(trunk: Phantom) -> None:
     labels = np.where(trunk.labels == BY_KEY["L1"].value, 0, trunk.labels).astype(np.uint8)
     with pytest.raises(ConfigurationError, match="do not show L1"):

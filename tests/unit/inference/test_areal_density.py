@@ -22,7 +22,8 @@ BONE_HU = 400.0
 BONE_MG_PER_CM3 = float(rho_qct_mg_per_cm3(BONE_HU, RECORD))
 AREAL_TOLERANCE = {1.5: 0.02, 3.0: 0.03}
 """Edges of a silhouette within a tenth of a voxel of 3 mm on both sides of a bone of 30 mm: 2 percent; a border of a
-region that is turned by one degree over 30 mm adds 1 percent. At 1.5 mm the border's part stays, and half of the edges'."""
+region that is turned by one degree over 30 mm adds 1 percent. At 1.5 mm half of the edges' part is left, and the
+border's."""
 WAIST_TOLERANCE_MM = 2.5
 """Shells are a voxel thick, and their middles lie up to 2 mm before the waist of a neck of 15 mm."""
 AXIS_TOLERANCE_DEG = 2.0
@@ -99,8 +100,8 @@ def test_the_pose_and_the_landmarks_are_those_the_femur_was_made_with(turn: tupl
     regions = regions_of(volume, mask)
     own = np.eye(3) if turn is None else rotation(*turn)
     made_axes = [own @ np.array(one) for one in ([-1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0])]
-    for found, made in zip(regions.pose.axes, made_axes, strict=True):
-        assert found @ made > np.cos(np.radians(AXIS_TOLERANCE_DEG))
+    for found, truth in zip(regions.pose.axes, made_axes, strict=True):
+        assert found @ truth > np.cos(np.radians(AXIS_TOLERANCE_DEG))
     assert regions.neck_mm == pytest.approx(35.5, abs=WAIST_TOLERANCE_MM)
     assert regions.bottom_mm == pytest.approx(BUMP_ENDS_MM[0] - BELOW_LESSER_TROCHANTER_MM, abs=4.0)  # a slice and more
     assert regions.pose.has_shaft

@@ -58,6 +58,20 @@ def test_the_top_of_the_sacrum_lies_below_the_lowest_body() -> None:
     assert spine.slabs[0].bottom.position > spine.sacrum_top
 
 
+def test_a_sternum_that_looks_like_a_sacrum_is_none() -> None:
+    classes = ladder()
+    sacrum = classes == BoneClass.SACRUM
+    classes[sacrum] = 0
+    classes[4:40, 0:8, 22:39] = BoneClass.SACRUM
+    curve_end = find_spine(classes, working())
+    assert curve_end is not None
+    assert not curve_end.sacrum.any()
+    assert curve_end.sacrum_top is None
+    whole = find_spine(ladder(), working())
+    assert whole is not None
+    np.testing.assert_array_equal(whole.sacrum, sacrum)
+
+
 def test_bodies_whose_shells_touch_are_still_two() -> None:
     numbered = instances_of(ladder(gap=0))
     assert numbered.max() == LEVELS
