@@ -9,8 +9,7 @@ const valueText = (value) => Array.isArray(value) ? value.join(", ") : value ?? 
 const conditionText = (one) => `${one.field} ${inForce.operators[one.operator]} ${Array.isArray(one.value) && one.operator === "between" ? one.value.join(" and ") : valueText(one.value)}`.trim();
 
 // Make a change; the revision looked at goes with it, so that nobody overwrites another's work unknowingly.
-async function change(method, path, body, done) {
-  const before = inForce.number;
+async function change(method, path, body, done, before = inForce.number) {
   problem.textContent = await send(method, path, { actor: actor.value, based_on: before, ...body });
   if (problem.textContent) { problem.scrollIntoView({ block: "nearest" }); return false; }
   undo.hidden = false;
@@ -103,7 +102,7 @@ document.getElementById("add-required").onclick = () => document.getElementById(
 function openEditor(rule) {
   const blank = { name: "", is_enabled: true, conditions: [{ field: "modality", operator: "is", value: "CT" }], unless: [], pipelines: ["hip", "spine"], segmenter: "", priority: "normal",
     required_series: [], destinations: [], completeness: { pacs: "ct", wait_s: null, then: null } };
-  const shown = rule || blank, f = editorForm.elements;
+  const shown = rule || blank, f = editorForm.elements, opened = inForce.number;
   document.getElementById("editor-title").textContent = rule ? `Rule ${rule.name}` : "New rule";
   f.name.value = shown.name; f.hip.checked = shown.pipelines.includes("hip"); f.spine.checked = shown.pipelines.includes("spine");
   f.segmenter.replaceChildren(new Option("as set", ""), ...inForce.segmenters.map((name) => new Option(name, name))); f.segmenter.value = shown.segmenter;
@@ -128,7 +127,7 @@ function openEditor(rule) {
       required_series: [...document.getElementById("required").children].map((box) => box.read()),
       destinations: [...boxes.querySelectorAll("input:checked")].map((box) => box.value),
       completeness: { pacs: f.pacs.value, wait_s: f.wait_s.value === "" ? null : Number(f.wait_s.value), then: f.then.value || null } };
-    const ok = rule ? await change("PUT", ruleAt(rule.name), { rule: made }, `${made.name} changed.`) : await change("POST", "/api/rules", { rule: made }, `${made.name} added.`);
+    const ok = rule ? await change("PUT", ruleAt(rule.name), { rule: made }, `${made.name} changed.`, opened) : await change("POST", "/api/rules", { rule: made }, `${made.name} added.`, opened);
     output.textContent = problem.textContent;
     if (ok) editor.close();
   };
