@@ -348,6 +348,14 @@ _ROWS: tuple[FlagDefinition, ...] = (
         reason="Bones of two bodies under one name, or bones with a piece missing, have no density and no strength.",
     ),
     FlagDefinition(
+        "scale_by_tissue",
+        "The field lies inside the body, so the scale was checked on fat and muscle, not on air",
+        forbids_density=False,
+        forbids_strength=False,
+        reason="Fat and muscle differ between people by more than air does: a shift of 20 HU would not be seen.",
+        forbids_category=True,
+    ),
+    FlagDefinition(
         "named_otherwise",
         "A second segmenter gives the bone the name of another level or side",
         forbids_density=True,

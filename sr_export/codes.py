@@ -177,6 +177,7 @@ FINDINGS: dict[str, Code] = {
         ("pose_assumed", "ON3042", "Femoral shaft too short to give its axis"),
         ("contrast_corrected", "ON3043", "Contrast-corrected density beside the measured one"),
         ("no_contrast_correction", "ON3044", "Density not corrected for contrast medium"),
+        ("scale_by_tissue", "ON3049", "Scale checked on fat and muscle only"),
         ("named_otherwise", "ON3045", "A second segmenter names the bone otherwise"),
         ("segmenters_differ", "ON3046", "Two segmenters differ in the bone's extent"),
         ("no_second_opinion", "ON3047", "No second segmenter's opinion"),

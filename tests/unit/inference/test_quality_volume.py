@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from volume_factories import make_body, make_volume
 
 from inference.quality import STUDY
 from inference.slice_continuity import gap_planes
 from inference.volume import Volume
-from inference.volume_checks import check_volume, noise_of
+from inference.volume_checks import check_volume, implausible_hu, noise_of, scale_by_tissue
 
 PLAIN = {"manufacturer": "SIEMENS", "convolution_kernel": "B30s", "patient_position": "HFS", "slice_thickness_mm": 2.0}
 
@@ -94,6 +95,40 @@ def test_header_text_that_is_not_ascii_does_not_reach_a_sentence() -> None:
 )
 def test_values_off_the_hounsfield_scale_are_flagged(spoil) -> None:  # type: ignore[no-untyped-def]
     assert "implausible_hu" in codes(make_volume(spoil(make_body()), **PLAIN))
+
+
+def inside_a_body(lung_share: float = 0.0) -> NDArray[np.float32]:
+    """A field of fat and muscle without any air around it; a part of it is lung."""
+    generator = np.random.default_rng(3)
+    hu = np.where(generator.random((40, 60, 60)) < 0.3, -100.0, 45.0) + generator.normal(0, 15, (40, 60, 60))
+    hu[:, : int(60 * lung_share)] = -900 + generator.normal(0, 40, (40, int(60 * lung_share), 60))
+    return hu.astype(np.float32)
+
+
+@pytest.mark.parametrize("lung_share", [0.0, 0.2])
+def test_a_field_inside_the_body_is_checked_on_fat_and_muscle(lung_share: float) -> None:
+    found = [check(make_volume(inside_a_body(lung_share), **PLAIN)) for check in (implausible_hu, scale_by_tissue)]
+    assert found[0] is None
+    assert found[1] is not None
+    assert found[1].definition.forbids_category
+    assert not found[1].definition.forbids_density
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda hu: hu + 40, lambda hu: hu - 40, lambda hu: hu + 1024, lambda hu: hu * 1.5, lambda hu: np.maximum(hu, 0)],
+)
+def test_a_field_inside_the_body_with_another_scale_is_refused(spoil) -> None:  # type: ignore[no-untyped-def]
+    found = implausible_hu(make_volume(spoil(inside_a_body()), **PLAIN))
+    assert found is not None
+    assert scale_by_tissue(make_volume(spoil(inside_a_body()), **PLAIN)) is None
+
+
+def test_air_around_the_body_must_be_right_even_where_fat_and_muscle_are() -> None:
+    hu = np.full((40, 100, 100), -1000.0, np.float32)
+    hu[:, 20:80, 20:80] = inside_a_body()
+    assert implausible_hu(make_volume(hu, **PLAIN)) is None
+    assert implausible_hu(make_volume(hu * np.float32(0.93), **PLAIN)) is not None
 
 
 def test_padding_is_not_taken_for_air() -> None:
