@@ -37,7 +37,7 @@ CPU = torch.device("cpu")
 SPACING_MM = (3.0, 3.0, 3.0)
 CASES = 40
 SEED = 6
-BOX = {"slices": 44, "rows": 40, "columns": 28, "slice_mm": 3.5, "pixel_mm": 4.0}
+BOX = {"slices": 60, "rows": 40, "columns": 28, "slice_mm": 2.5, "pixel_mm": 4.0}
 PLANS = {
     "vertebra-localisation": Plan(
         steps=400,
@@ -143,7 +143,7 @@ def test_the_dense_net_learns_density_better_than_the_mean_says_it(site: Path, d
 def test_the_pipeline_measures_unseen_scans(models: Models, unseen: list[Phantom]) -> None:
     found = [measure(models, one.volume, DEFAULT_CALIBRATION) for one in unseen]
     sure = [(one, made) for one, made in zip(found, unseen, strict=True) if one.bmd_mg_per_cm3 is not None]
-    assert len(sure) >= 4  # a check of the stack may hold back a phantom, whose organs end from one slice to the next
+    assert len(sure) >= 4  # another place on a projection may look as much like T12 to L2, which holds a scan back
     for one, made in sure:
         for level in LEVELS:
             value = BY_KEY[level].value
