@@ -11,6 +11,7 @@ from fe.flags import ModelFlag
 from fe.voxel.grid import DensityGrid
 
 Bools = NDArray[np.bool_]
+Box = tuple[slice, slice, slice]
 
 LEAST_MEAN_MG_PER_CM3 = 20.0
 """A femur with a smaller mean density is refused: whole femurs have more than 100, marrow fat alone is near 0, and
@@ -25,11 +26,31 @@ LEAST_METAL_VOXELS = 4
 """Smaller connected pieces are noise [project's assumption]."""
 
 
+def box_around(mask: Bools, margin: int = 0) -> Box:
+    """Return the smallest box that holds a mask and a margin of voxels, cut at the edge of the volume.
+
+    A bone is a small part of a scan: what is done in its box costs a fraction, and is the same.
+
+    Parameters
+    ----------
+    mask : (slice, row, column) bool array
+        The bone; without any voxel the box is empty.
+    margin
+        Voxels on every side.
+    """
+    return _span(mask, (1, 2), margin), _span(mask, (0, 2), margin), _span(mask, (0, 1), margin)
+
+
+def _span(mask: Bools, others: tuple[int, int], margin: int) -> slice:
+    occupied = np.flatnonzero(mask.any(axis=others))
+    return slice(max(0, int(occupied[0]) - margin), int(occupied[-1]) + 1 + margin) if occupied.size else slice(0, 0)
+
+
 def without_cavities(mask: Bools) -> Bools:
     """Return a mask with its closed cavities filled; what is not a mask comes back as it is, for others to refuse."""
     if mask.dtype != np.bool_ or mask.ndim != 3 or not mask.any():
         return mask
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    box = box_around(mask)
     outside = np.pad(~mask[box], 1, constant_values=True)
     labels, _ = ndimage.label(outside)
     whole = mask.copy()
@@ -65,7 +86,8 @@ def metal_flags(
     spacing_mm
         Voxel spacing along (slice, row, column).
     """
-    labels, _ = ndimage.label(mask & (rho_qct_mg_per_cm3 > METAL_MG_PER_CM3))
+    box = box_around(mask)
+    labels, _ = ndimage.label(mask[box] & (rho_qct_mg_per_cm3[box] > METAL_MG_PER_CM3))
     sizes = np.bincount(labels.ravel())[1:]
     sizes = sizes[sizes >= LEAST_METAL_VOXELS]
     if sizes.size:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from fe.bone_scan import box_around
 from fe.errors import BadMask, BadSpacing, EmptyMask, FeError
 from fe.flags import ModelFlag
 from fe.outcome import say_nothing
@@ -165,9 +166,15 @@ def sensitivity(
 
 def stepped_mask(mask: Bools, step: int) -> Bools:
     """Return the mask eroded (negative) or dilated by a number of voxels, through faces; never across the edge."""
+    if step == 0:
+        return mask
+    changed = np.zeros_like(mask)
+    box = box_around(mask, abs(step))
     if step < 0:
-        return np.asarray(ndimage.binary_erosion(mask, iterations=-step, border_value=1))
-    return np.asarray(ndimage.binary_dilation(mask, iterations=step)) if step > 0 else mask
+        changed[box] = ndimage.binary_erosion(mask[box], iterations=-step, border_value=1)
+    else:
+        changed[box] = ndimage.binary_dilation(mask[box], iterations=step)
+    return changed
 
 
 def _check(mask: Bools, spacing_mm: tuple[float, float, float], steps: Sequence[int]) -> None:
@@ -198,7 +205,7 @@ def answer_of(
 
 def _loose_fraction(mask: Bools) -> float:
     """Return the fraction of a mask that does not belong to its largest face-connected part."""
-    labels, _ = ndimage.label(mask)
+    labels, _ = ndimage.label(mask[box_around(mask)])
     sizes = np.bincount(labels.ravel())[1:]
     return 1 - float(sizes.max() / sizes.sum())
 

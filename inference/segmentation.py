@@ -144,8 +144,11 @@ def check_labels(labels: NDArray[np.uint8], volume: Volume) -> None:
         raise SegmentationError(
             f"Found labels of shape {labels.shape} and type {labels.dtype}; expected {volume.hu.shape} and uint8."
         )
-    unknown = sorted(set(np.flatnonzero(np.bincount(labels.ravel(), minlength=256)).tolist()) - {0, *BY_VALUE})
-    if unknown:
+    is_strange = np.ones(256, dtype=np.bool_)
+    is_strange[[0, *BY_VALUE]] = False
+    strange = is_strange[labels]
+    if strange.any():
+        unknown = np.unique(labels[strange]).tolist()
         raise SegmentationError(f"Found label values {unknown}; expected values of inference.labels only.")
 
 
@@ -174,6 +177,7 @@ CLASSICAL_MODULES: tuple[str, ...] = (
     "hip_check",
     "hip_joint",
     "hip_separation",
+    "isotropic",
     "labels",
     "morphology",
     "spinal_canal",

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from inference.isotropic import cubic
 from inference.volume import Volume
 
 WORKING_SPACING_MM = 2.0
@@ -99,19 +100,7 @@ class Canal:
 
 def working_grid(volume: Volume) -> WorkingGrid:
     """Resample a canonical volume to ``WORKING_SPACING_MM`` with a linear kernel as wide as the coarser grid."""
-    hu = np.clip(volume.hu, *_RESAMPLE_RANGE_HU)
-    for axis in (2, 1, 0):
-        weights = _resampling_weights(hu.shape[axis], volume.spacing_mm[axis])
-        hu = np.moveaxis(np.tensordot(weights, hu, axes=(1, axis)), 0, axis)
-    return WorkingGrid(np.ascontiguousarray(hu, dtype=np.float32))
-
-
-def _resampling_weights(count: int, spacing_mm: float) -> NDArray[np.float32]:
-    """(cells, voxels) matrix of triangular weights; rows sum to 1."""
-    cells = max(int(np.floor((count - 1) * spacing_mm / WORKING_SPACING_MM + 1e-6)) + 1, 1)
-    offsets_mm = np.arange(cells)[:, None] * WORKING_SPACING_MM - np.arange(count)[None] * spacing_mm
-    weights = np.clip(1 - np.abs(offsets_mm) / max(spacing_mm, WORKING_SPACING_MM), 0, None)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return WorkingGrid(cubic(volume.hu, volume.spacing_mm, WORKING_SPACING_MM, _RESAMPLE_RANGE_HU))
 
 
 def find_canal(grid: WorkingGrid) -> Canal | None:

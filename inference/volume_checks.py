@@ -5,6 +5,7 @@ with their evidence; what a flag forbids is the table in ``inference.quality``.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -191,14 +192,13 @@ def implausible_hu(volume: Volume) -> QualityFlag | None:
     values = _sampled(volume.hu)
     air, soft = _within(values, AIR_RANGE_HU), _within(values, SOFT_RANGE_HU)
     tissue = values[values > SOFT_LOWEST_HU]
-    fractions = (air.size / values.size, soft.size / values.size)
     air_hu = _peak_hu(air) if air.size else float("nan")
     soft_hu = _peak_hu(tissue) if tissue.size else float("nan")
     evidence = (("air_peak_hu", air_hu), ("soft_tissue_peak_hu", soft_hu))
-    if not _has_air(fractions[0], air_hu) and not (_lies_inside(volume) and _has_fat_and_lean(tissue)):
+    if not _scale_seen_on(volume, values):
         sentence = "Neither air near -1000 HU nor fat and muscle were found, so the Hounsfield scale cannot be trusted."
         return QualityFlag("implausible_hu", STUDY, sentence, evidence)
-    if fractions[1] < MIN_SOFT_FRACTION or not SOFT_RANGE_HU[0] <= soft_hu <= SOFT_RANGE_HU[1]:
+    if soft.size / values.size < MIN_SOFT_FRACTION or not SOFT_RANGE_HU[0] <= soft_hu <= SOFT_RANGE_HU[1]:
         sentence = "No soft tissue was found between -160 and 120 HU, so the Hounsfield scale cannot be trusted."
         return QualityFlag("implausible_hu", STUDY, sentence, evidence)
     return None
@@ -206,19 +206,20 @@ def implausible_hu(volume: Volume) -> QualityFlag | None:
 
 def scale_by_tissue(volume: Volume) -> QualityFlag | None:
     """Flag a field inside the body, whose scale can be checked on fat and muscle only, not on air."""
-    values = _sampled(volume.hu)
-    air = _within(values, AIR_RANGE_HU)
-    if air.size and _has_air(air.size / values.size, _peak_hu(air)):
-        return None
-    if not (_lies_inside(volume) and _has_fat_and_lean(values[values > SOFT_LOWEST_HU])):
+    if _scale_seen_on(volume, _sampled(volume.hu)) != "tissue":
         return None
     sentence = "The field lies inside the body: without air, the Hounsfield scale was checked on fat and muscle only."
     return QualityFlag("scale_by_tissue", STUDY, sentence)
 
 
-def _has_air(fraction: float, peak_hu: float) -> bool:
-    """Whether there is air enough, and where it belongs."""
-    return fraction >= MIN_AIR_FRACTION and abs(peak_hu + 1000.0) <= AIR_TOLERANCE_HU
+def _scale_seen_on(volume: Volume, values: NDArray[np.float32]) -> Literal["air", "tissue", ""]:
+    """Say on what the scale was found right: on air; in a field inside the body on fat and lean tissue; on nothing."""
+    air = _within(values, AIR_RANGE_HU)
+    if air.size / values.size >= MIN_AIR_FRACTION and abs(_peak_hu(air) + 1000.0) <= AIR_TOLERANCE_HU:
+        return "air"
+    if _lies_inside(volume) and _has_fat_and_lean(values[values > SOFT_LOWEST_HU]):
+        return "tissue"
+    return ""
 
 
 def _lies_inside(volume: Volume) -> bool:

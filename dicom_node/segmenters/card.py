@@ -13,6 +13,9 @@ from dicom_node.errors import ConfigurationError
 from dicom_node.segmenters.orientation import is_orientation
 from dicom_node.segmenters.weights import read_json
 
+NAME_LENGTH = 64
+"""Of DICOM's long strings (PS3.5 6.2), in which results name the segmenter."""
+
 CARD_FILE = "osteonode.json"
 Word = Annotated[str, Field(max_length=64)]
 

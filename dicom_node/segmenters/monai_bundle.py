@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dicom_node.errors import ConfigurationError
 from dicom_node.segmenters.bundle_files import WEIGHTS, BundleFiles, read_bundle
-from dicom_node.segmenters.card import CARD_FILE
+from dicom_node.segmenters.card import CARD_FILE, NAME_LENGTH
 from dicom_node.segmenters.extras import imported, require
 from dicom_node.segmenters.foreign_labels import bones_from, label_map
 from dicom_node.segmenters.monai_config import PlainConfig
@@ -26,7 +26,6 @@ from inference.segmentation import Progress, Segmentation, SegmenterIdentity, no
 from inference.volume import Volume
 
 EXTRA = "monai"
-NAME_LENGTH = 64
 IMAGE, PRED = "image", "pred"
 SECTIONS = ("network_def", "preprocessing", "inferer", "postprocessing")
 ORIENTATION, INVERT = "monai.transforms.Orientationd", "monai.transforms.Invertd"

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.errors import ConfigurationError
-from dicom_node.segmenters.card import CARD_FILE, Card, read_card
+from dicom_node.segmenters.card import CARD_FILE, NAME_LENGTH, Card, read_card
 from dicom_node.segmenters.extras import imported, require
 from dicom_node.segmenters.foreign_labels import LabelMap, bones_from, label_map
 from dicom_node.segmenters.nnunet_model import NnunetModel, checked_architecture, read_model
@@ -29,8 +29,6 @@ from inference.segmentation import Progress, Segmentation, SegmenterIdentity, no
 from inference.volume import Volume
 
 EXTRA = "nnunet"
-NAME_LENGTH = 64
-"""Of DICOM's long strings (PS3.5 6.2), in which results name the segmenter."""
 LOGIT_BYTES, VOXEL_BYTES = 2, 40
 """nnU-Net keeps logits in half precision; beside them about five arrays of 8 bytes a voxel [m assumption], on the
 network's grid and on the scan's."""

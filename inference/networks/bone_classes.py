@@ -28,6 +28,15 @@ class BoneClass(IntEnum):
     CANAL = 10
 
 
+CLASS_OF: dict[str, BoneClass] = {
+    "femur_right": BoneClass.FEMUR_RIGHT,
+    "femur_left": BoneClass.FEMUR_LEFT,
+    "hip_right": BoneClass.HIP_RIGHT,
+    "hip_left": BoneClass.HIP_LEFT,
+    "sacrum": BoneClass.SACRUM,
+}
+"""Class of a structure of ``inference.labels``; vertebrae are instances of classes."""
+
 MIRRORED: dict[BoneClass, BoneClass] = {
     BoneClass.HIP_RIGHT: BoneClass.HIP_LEFT,
     BoneClass.HIP_LEFT: BoneClass.HIP_RIGHT,

@@ -3,35 +3,22 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.isotropic import cells_along, cubic
 from inference.networks.bone_classes import GRID_MM
-from inference.volume import Volume
+from inference.volume import Box, Volume
 
 CLIP_HU = (-1024.0, 3000.0)
 
 
 def grid_shape(shape: tuple[int, ...], spacing_mm: tuple[float, float, float]) -> tuple[int, int, int]:
     """Return the shape of the network's grid that covers a volume's voxel centres."""
-    a, b, c = (int((n - 1) * step / GRID_MM) + 1 for n, step in zip(shape, spacing_mm, strict=True))
+    a, b, c = (cells_along(n, step, GRID_MM) for n, step in zip(shape, spacing_mm, strict=True))
     return a, b, c
 
 
 def resampled(volume: Volume) -> NDArray[np.float32]:
-    """Resample a canonical volume to the network's grid.
-
-    Finer axes are averaged with triangular weights as wide as the coarser grid, so that noise falls as it would in
-    thicker slices; coarser axes are interpolated.
-
-    Returns
-    -------
-    (slice, row, column) float32 array
-        HU, clipped to ``CLIP_HU``.
-    """
-    hu = np.clip(volume.hu, *CLIP_HU)
-    counts = grid_shape(hu.shape, volume.spacing_mm)
-    for axis in (2, 1, 0):
-        weights = _weights(counts[axis], hu.shape[axis], volume.spacing_mm[axis])
-        hu = np.moveaxis(np.tensordot(weights, hu, axes=(1, axis)), 0, axis)
-    return np.ascontiguousarray(hu, dtype=np.float32)
+    """Resample a canonical volume to the network's grid; HU, clipped to ``CLIP_HU``, (slice, row, column)."""
+    return cubic(volume.hu, volume.spacing_mm, GRID_MM, CLIP_HU)
 
 
 def resampled_labels(labels: NDArray[np.uint8], spacing_mm: tuple[float, float, float]) -> NDArray[np.uint8]:
@@ -45,12 +32,12 @@ def resampled_labels(labels: NDArray[np.uint8], spacing_mm: tuple[float, float, 
 
 
 def on_native_grid(
-    values: NDArray[np.floating], shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]
+    values: NDArray[np.floating], box: Box, spacing_mm: tuple[float, float, float]
 ) -> NDArray[np.float32]:
-    """Interpolate an array of the network's grid linearly on a volume's grid; beyond the last centre the nearest."""
+    """Interpolate an array of the network's grid linearly in a box of a volume; beyond the last centre the nearest."""
     out = np.asarray(values, dtype=np.float32)
-    for axis in range(3):
-        at = np.arange(shape[axis]) * spacing_mm[axis] / GRID_MM
+    for axis, (span, step_mm) in enumerate(zip(box, spacing_mm, strict=True)):
+        at = np.arange(span.start, span.stop) * step_mm / GRID_MM
         low = np.clip(np.floor(at).astype(int), 0, out.shape[axis] - 1)
         high = np.minimum(low + 1, out.shape[axis] - 1)
         share = np.clip(at - low, 0.0, 1.0).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
@@ -58,8 +45,13 @@ def on_native_grid(
     return out
 
 
-def _weights(cells: int, voxels: int, spacing_mm: float) -> NDArray[np.float32]:
-    """(cells, voxels) matrix of triangular weights; rows sum to 1."""
-    offsets_mm = np.arange(cells)[:, None] * GRID_MM - np.arange(voxels)[None] * spacing_mm
-    weights = np.clip(1 - np.abs(offsets_mm) / max(spacing_mm, GRID_MM), 0, None)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+def native_box(box: Box, grid_shape: tuple[int, ...], volume: Volume) -> Box:
+    """Return the part of a volume that interpolation from a box of the network's grid can reach."""
+    spans = [
+        slice(
+            max(0, int((span.start - 1) * GRID_MM / step_mm)),
+            voxels if span.stop >= cells else min(voxels, int(span.stop * GRID_MM / step_mm) + 1),
+        )
+        for span, cells, voxels, step_mm in zip(box, grid_shape, volume.hu.shape, volume.spacing_mm, strict=True)
+    ]
+    return (spans[0], spans[1], spans[2])

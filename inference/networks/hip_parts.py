@@ -17,10 +17,10 @@ from inference.hip_joint import FemoralHead
 from inference.hip_separation import SeparatedHip
 from inference.labels import BY_KEY, Laterality, Structure
 from inference.morphology import Box, work_grid
-from inference.networks.bone_classes import GRID_MM, BoneClass
-from inference.networks.grid import on_native_grid
+from inference.networks.bone_classes import CLASS_OF, GRID_MM, BoneClass
+from inference.networks.grid import native_box, on_native_grid
 from inference.quality import QualityFlag
-from inference.volume import Volume
+from inference.volume import Volume, boxes_of
 
 Classes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -37,16 +37,15 @@ MARGIN_MM = 12.0
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side's structures, and the class of its hip bone."""
+    """One side's structures."""
 
     femur: Structure
     hip: Structure
-    hip_class: BoneClass
 
 
 SIDES: dict[Laterality, Side] = {
-    "R": Side(BY_KEY["femur_right"], BY_KEY["hip_right"], BoneClass.HIP_RIGHT),
-    "L": Side(BY_KEY["femur_left"], BY_KEY["hip_left"], BoneClass.HIP_LEFT),
+    "R": Side(BY_KEY["femur_right"], BY_KEY["hip_right"]),
+    "L": Side(BY_KEY["femur_left"], BY_KEY["hip_left"]),
 }
 
 
@@ -67,7 +66,7 @@ def coarse_hips(classes: Classes, volume: Volume) -> NDArray[np.uint8]:
     """
     labels = np.zeros(volume.hu.shape, dtype=np.uint8)
     for side, femur in _femurs(classes):
-        bones = ((_largest(classes == SIDES[side].hip_class), SIDES[side].hip), (femur, SIDES[side].femur))
+        bones = ((_largest(classes == CLASS_OF[SIDES[side].hip.key]), SIDES[side].hip), (femur, SIDES[side].femur))
         for mask, structure in bones:
             if not (labels == structure.value).any():
                 write_mask(labels, mask, structure, volume)
@@ -76,8 +75,10 @@ def coarse_hips(classes: Classes, volume: Volume) -> NDArray[np.uint8]:
 
 def write_mask(labels: NDArray[np.uint8], mask: Mask, structure: Structure, volume: Volume) -> None:
     """Write a mask of the network's grid into labels of the CT's grid."""
-    share = on_native_grid(mask.astype(np.float32), volume.hu.shape, volume.spacing_mm)
-    labels[share > 0.5] = structure.value
+    cells = boxes_of(mask.view(np.uint8)).get(1)
+    if cells is not None:
+        box = native_box(cells, mask.shape, volume)
+        labels[box][on_native_grid(mask.astype(np.float32), box, volume.spacing_mm) > 0.5] = structure.value
 
 
 def whole_hips(labels: NDArray[np.uint8], volume: Volume) -> tuple[NDArray[np.uint8], tuple[QualityFlag, ...]]:

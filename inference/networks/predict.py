@@ -24,7 +24,7 @@ def probabilities(
     *,
     window: tuple[int, int, int] = WINDOW,
     progress: Callable[[float], object] = lambda _: None,
-) -> NDArray[np.float16]:
+) -> NDArray[np.float32]:
     """Return the probability of every class.
 
     Parameters
@@ -40,7 +40,7 @@ def probabilities(
 
     Returns
     -------
-    (class, slice, row, column) float16 array
+    (class, slice, row, column) float32 array
         Sums to 1 over the classes; windows overlap and are blended with weights that fall towards their edges.
     """
     device = next(network.parameters()).device
@@ -59,7 +59,7 @@ def probabilities(
             seen[box] += weight
             progress(number / len(corners))
     total /= seen
-    return total[(slice(None), *(slice(0, n) for n in hu.shape))].astype(np.float16)
+    return np.asarray(total[(slice(None), *(slice(0, n) for n in hu.shape))])
 
 
 def _one(network: BoneNet, hu: NDArray[np.float32], device: torch.device) -> NDArray[np.float32]:

@@ -10,15 +10,7 @@ from dicom_node.training.shapes.scenes import hip_scene, mean_hu
 from dicom_node.training.shapes.tissues import TISSUES
 from dicom_node.training.task import Say
 from inference.labels import BY_KEY
-from inference.networks.bone_classes import BoneClass
-
-CLASS_OF = {
-    BY_KEY["femur_right"].value: BoneClass.FEMUR_RIGHT,
-    BY_KEY["femur_left"].value: BoneClass.FEMUR_LEFT,
-    BY_KEY["hip_right"].value: BoneClass.HIP_RIGHT,
-    BY_KEY["hip_left"].value: BoneClass.HIP_LEFT,
-    BY_KEY["sacrum"].value: BoneClass.SACRUM,
-}
+from inference.networks.bone_classes import CLASS_OF
 
 BONE_TISSUES = ("cortical", "trabecular")
 HU_LIMITS = (-1024.0, 3000.0)
@@ -45,8 +37,8 @@ def scene_subject(model: ShapeModel, seed: int) -> Subject:
     scene = hip_scene(model, seed)
     hu = np.clip(mean_hu(scene, np.random.default_rng([seed, 1])), *HU_LIMITS)
     table = np.zeros(256, np.uint8)
-    for value, bone in CLASS_OF.items():
-        table[value] = bone
+    for key, bone in CLASS_OF.items():
+        table[BY_KEY[key].value] = bone
     target = table[scene.labels]
     target[hu > METAL_HU] = IGNORED
     counts = np.maximum(np.bincount(scene.tissue.ravel(), minlength=len(TISSUES)), 1)

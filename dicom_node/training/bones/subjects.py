@@ -16,8 +16,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from dicom_node.public_data import fetch
+from dicom_node.segmenters.foreign_labels import VOCABULARIES
 from dicom_node.strength.image_files import read_grid
-from inference.networks.bone_classes import CORE_DEPTH_MM, GRID_MM, BoneClass
+from inference.networks.bone_classes import CLASS_OF, CORE_DEPTH_MM, GRID_MM, BoneClass
 from inference.networks.grid import resampled, resampled_labels
 from inference.vertebra_cut import cut_body, spinal_curve_of
 from inference.volume import Volume, canonical
@@ -29,9 +30,9 @@ METAL_HU = 2000.0
 IGNORED = 255
 """Target of voxels the loss leaves out."""
 
-SACRUM, VERTEBRA_RANGE, S1 = 25, (27, 50), 26
+VERTEBRA_RANGE, S1 = (27, 50), 26
 CORD, RIBS = 79, range(92, 116)
-PAIRED = {75: BoneClass.FEMUR_LEFT, 76: BoneClass.FEMUR_RIGHT, 77: BoneClass.HIP_LEFT, 78: BoneClass.HIP_RIGHT}
+CLASSES = {value: CLASS_OF[key] for value, key in VOCABULARIES["totalsegmentator"].items() if key in CLASS_OF}
 """Values of TotalSegmentator, task total, version 2."""
 
 BONES = {*range(25, 51), *range(69, 79), 91, *RIBS, 116}
@@ -131,8 +132,8 @@ def target_of(volume: Volume, total: NDArray[np.uint8]) -> NDArray[np.uint8]:
     target = np.zeros_like(total)
     target[total == CORD] = BoneClass.CANAL
     target[np.isin(total, list(RIBS))] = BoneClass.RIB
-    target[(total == SACRUM) | (total == S1)] = BoneClass.SACRUM
-    for value, bone in PAIRED.items():
+    target[total == S1] = BoneClass.SACRUM
+    for value, bone in CLASSES.items():
         target[total == value] = bone
     curve = spinal_curve_of(volume)
     for value in range(VERTEBRA_RANGE[0], VERTEBRA_RANGE[1] + 1):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fe.bone_scan import LEAST_METAL_VOXELS, metal_flags, without_cavities
+from fe.bone_scan import LEAST_METAL_VOXELS, box_around, metal_flags, without_cavities
 from fe.errors import BadDensity, NotConverged, NotInBalance
 from fe.gallery import synthetic_femur
 from fe.load_cases import STANCE
@@ -110,3 +110,13 @@ def test_every_model_holds_its_forces_against_the_limit(bones, model, monkeypatc
         monkeypatch.setattr(f"{place}.balanced", refuse)
     with pytest.raises(NotInBalance):
         model(bones[model].rho_qct_mg_per_cm3, bones[model].mask)
+
+
+def test_a_box_holds_the_bone_and_its_margin_as_far_as_the_scan_goes() -> None:
+    mask = np.zeros((9, 8, 7), dtype=bool)
+    mask[2, 1, 3] = mask[4, 7, 3] = True
+    assert box_around(mask) == (slice(2, 5), slice(1, 8), slice(3, 4))
+    wide = mask[box_around(mask, 2)]
+    assert wide.shape == (7, 8, 5)
+    assert wide.sum() == 2
+    assert mask[box_around(np.zeros_like(mask), 2)].size == 0

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from inference.networks.bone_classes import GRID_MM, MIRRORED, BoneClass
 from inference.networks.bone_net import STRIDE, BoneNet, channels_of
-from inference.networks.grid import grid_shape, on_native_grid, resampled, resampled_labels
+from inference.networks.grid import grid_shape, native_box, on_native_grid, resampled, resampled_labels
 from inference.networks.predict import probabilities
-from inference.volume import Volume
+from inference.volume import Box, Volume
 
 MOVED_MM = 0.06
 """Triangular weights on a grid of no whole ratio move a voxel's centre by so much at most."""
@@ -25,6 +25,11 @@ def ramp(spacing_mm: tuple[float, float, float]) -> Volume:
     return Volume(hu.astype(np.float32), np.diag([spacing_mm[2], spacing_mm[1], spacing_mm[0], 1.0])[:, [2, 1, 0, 3]])
 
 
+def whole(volume: Volume) -> Box:
+    a, b, c = (slice(0, count) for count in volume.hu.shape)
+    return a, b, c
+
+
 @pytest.mark.parametrize("spacing_mm", SPACINGS)
 def test_resampling_moves_nothing(spacing_mm: tuple[float, float, float]) -> None:
     coarse = resampled(ramp(spacing_mm))
@@ -37,9 +42,26 @@ def test_resampling_moves_nothing(spacing_mm: tuple[float, float, float]) -> Non
 @pytest.mark.parametrize("spacing_mm", SPACINGS)
 def test_going_back_moves_nothing(spacing_mm: tuple[float, float, float]) -> None:
     volume = ramp(spacing_mm)
-    back = on_native_grid(resampled(volume), volume.hu.shape, volume.spacing_mm)
+    back = on_native_grid(resampled(volume), whole(volume), volume.spacing_mm)
     inner = tuple(slice(int(9 / step), int(75 / step)) for step in spacing_mm)
     np.testing.assert_allclose(back[inner], volume.hu[inner], atol=4 * MOVED_MM)
+
+
+@pytest.mark.parametrize("spacing_mm", SPACINGS)
+def test_a_mask_is_nothing_outside_of_its_native_box(spacing_mm: tuple[float, float, float]) -> None:
+    volume, random = ramp(spacing_mm), np.random.default_rng(1)
+    cells = grid_shape(volume.hu.shape, spacing_mm)
+    for _ in range(20):
+        starts = [int(random.integers(0, count)) for count in cells]
+        stops = [int(random.integers(start + 1, count + 1)) for start, count in zip(starts, cells, strict=True)]
+        a, b, c = (slice(start, stop) for start, stop in zip(starts, stops, strict=True))
+        mask = np.zeros(cells, np.float32)
+        mask[a, b, c] = 1.0
+        truth = on_native_grid(mask, whole(volume), spacing_mm)
+        box = native_box((a, b, c), cells, volume)
+        np.testing.assert_array_equal(on_native_grid(mask, box, spacing_mm), truth[box])
+        truth[box] = 0.0
+        assert not truth.any()
 
 
 def test_a_label_keeps_its_place() -> None:
