@@ -2,8 +2,8 @@
 
 A folder of training holds ``plan.json``, ``checkpoint.pt`` (everything needed to go on), ``history.csv``,
 ``curve.png``, and at the end ``model.pt`` (weights and plan) with ``model_card.md``. Files are replaced whole, so a
-stop at any instant leaves the last checkpoint. A batch depends on seed and step only, so a resumed training sees
-what an uninterrupted one would have seen.
+stop at any instant leaves the last checkpoint; Ctrl-C and SIGTERM wait for the step and write one. A batch depends on
+seed and step only, so a resumed training sees what an uninterrupted one would have seen.
 """
 
 import io
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from dicom_node.errors import ConfigurationError
 from dicom_node.storage.files import write_durably
 from dicom_node.training.history import curve, history_csv
+from dicom_node.training.session import alone_in, stop_between_steps
 from dicom_node.training.task import Learner, Plan, Task
 
 CHECKPOINT_SECONDS = 120.0
@@ -92,8 +93,26 @@ def train(
     ------
     ConfigurationError
         When the folder holds another task's or plan's training, or one of other data, or a checkpoint that cannot be
-        read; when the loss or a weight is no number any more.
+        read, or another training is at work in it; when the loss or a weight is no number any more.
     """
+    _begun(folder, task, plan)
+    with alone_in(folder), stop_between_steps() as asked_to_stop:
+        stop_at = time.monotonic() + 60.0 * minutes
+        return _session(
+            task, plan, folder, learner, device, on_step, lambda: asked_to_stop() or time.monotonic() >= stop_at
+        )
+
+
+def _session(
+    task: Task,
+    plan: Plan,
+    folder: Path,
+    learner: Learner,
+    device: torch.device,
+    on_step: OnStep,
+    must_stop: Callable[[], bool],
+) -> Progress:
+    """Take steps from the last checkpoint on until all are done or it must stop."""
     data = getattr(learner, "data_sha256", "")
     _claim(folder, task, plan, data)
     network = learner.network.to(device)
@@ -101,7 +120,6 @@ def train(
     average = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
     done = _resume(folder, network, optimizer, average)
     began, saved = time.monotonic() - done.seconds, time.monotonic()
-    stop_at = time.monotonic() + 60.0 * minutes
     for step, batch in _batches(learner, done.step, plan.steps):
         loss = _step(learner, optimizer, plan, step, [tensor.to(device) for tensor in batch])
         if not math.isfinite(loss):
@@ -114,11 +132,11 @@ def train(
             done.losses.append((done.step, done.smoothed))
             done.figures.append((done.step, _validate(learner, network, average)))
         on_step(done.step, done.smoothed, done.figures[-1][1] if done.figures else {})
-        out_of_time = time.monotonic() >= stop_at
-        if last or out_of_time or time.monotonic() - saved > CHECKPOINT_SECONDS:
+        stops = must_stop()
+        if last or stops or time.monotonic() - saved > CHECKPOINT_SECONDS:
             _save(folder, task, plan, network, optimizer, average, done)
             saved = time.monotonic()
-        if out_of_time:
+        if stops:
             break
     if done.step == plan.steps:
         _finish(folder, task, plan, average, done, data)

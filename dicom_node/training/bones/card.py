@@ -10,8 +10,8 @@ femurs (right and left), ribs and the spinal canal apart. The native-grid surfac
 Adult CT of trunk and hips, any contrast, any kernel, slices up to 5 mm. Research use only.
 
 ## What it has seen
-- two real labelled scans (an adult trunk from T11 to the hips with a nail in the left femur; an enhanced adult chest).
-  Their labels are automatic (TotalSegmentator), not expert;
+- two real labelled scans (an adult trunk from T11 to the hips with a nail in the left femur; an enhanced adult chest),
+  or one of them where the plan below leaves the other out. Their labels are automatic (TotalSegmentator), not expert;
 - scenes made from a statistical shape model of 26 people's pelvis and femurs, posed and rendered;
 - both with strong changes of shape, pose and appearance.
 
@@ -22,8 +22,8 @@ right to be trusted on a scanner or population because it worked on another one.
 ## How good it is
 {figures}
 
-The first figure is on a scan that was never learned from: a crop with three lumbar vertebrae. Figures of "seen" scans
-say that learning worked, nothing else.
+Figures of "unseen" scans are on scans that were never learned from; the lumbar crop has three vertebrae. Figures of
+"seen" scans say that learning worked, nothing else.
 
 ## How it was trained
 {plan}

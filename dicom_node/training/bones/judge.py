@@ -45,13 +45,13 @@ class Exam:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judge:
-    """A fixed list of exams; the first is unseen."""
+    """A fixed list of exams; the names of those that are not learned from begin with unseen."""
 
     exams: tuple[Exam, ...]
 
     @classmethod
-    def public(cls, seen: Sequence[Subject] = ()) -> Self:
-        """Return the judge of the public scans: the unseen lumbar crop, then the ``seen`` ones.
+    def public(cls, seen: Sequence[Subject] = (), unseen: Sequence[Subject] = ()) -> Self:
+        """Return the judge of the public scans: the unseen lumbar crop, then ``unseen`` subjects, then ``seen`` ones.
 
         Raises
         ------
@@ -67,8 +67,8 @@ class Judge:
         target[np.isin(parts, ARCH_VALUES)] = BoneClass.POSTERIOR_ELEMENTS
         target[np.isin(parts, BODY_VALUES)] = BoneClass.BODY_SHELL
         small = resampled_labels(target, volume.spacing_mm)
-        unseen = Exam("unseen lumbar crop", resampled(volume), small, ("bodies", "posterior elements"))
-        return cls((unseen, *(_of(subject) for subject in seen)))
+        crop = Exam("unseen lumbar crop", resampled(volume), small, ("bodies", "posterior elements"))
+        return cls((crop, *(_of(s, "unseen") for s in unseen), *(_of(s, "seen") for s in seen)))
 
     def figures(self, network: BoneNet) -> Mapping[str, float]:
         """Return Dice by exam and group; voxels that are left out of the loss are left out here."""
@@ -82,7 +82,7 @@ class Judge:
         return found
 
 
-def _of(subject: Subject) -> Exam:
+def _of(subject: Subject, word: str) -> Exam:
     target = subject.target.numpy()
     groups = tuple(name for name, classes in GROUPS.items() if np.isin(target, classes).any())
-    return Exam(f"seen {subject.name}", subject.hu.numpy().astype(np.float32), target, groups)
+    return Exam(f"{word} {subject.name}", subject.hu.numpy().astype(np.float32), target, groups)

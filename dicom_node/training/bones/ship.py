@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from dicom_node.errors import ConfigurationError
 from dicom_node.storage.files import write_durably
 from dicom_node.training.loop import FORMAT, read_model
 from inference.networks.segmenter import WEIGHTS
@@ -35,9 +36,11 @@ def ship(run: Path, root: Path = ROOT) -> Path:
     Raises
     ------
     ConfigurationError
-        When the folder holds no finished training.
+        When the folder holds no finished training, or one that left a scan out to be judged on it.
     """
     weights, about = read_model(run / "model.pt")
+    if about["plan"]["settings"].get("leave_out"):
+        raise ConfigurationError("This training left a scan out, for its figures; what is shipped learns from all.")
     small = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
     content = io.BytesIO()
     torch.save({"format": FORMAT, "weights": small, "about": json.dumps(about)}, content)

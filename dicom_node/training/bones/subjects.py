@@ -30,6 +30,8 @@ METAL_HU = 2000.0
 IGNORED = 255
 """Target of voxels the loss leaves out."""
 
+PUBLIC_NAMES = ("patient", "chest")
+
 VERTEBRA_RANGE, S1 = (27, 50), 26
 CORD, RIBS = 79, range(92, 116)
 CLASSES = {value: CLASS_OF[key] for value, key in VOCABULARIES["totalsegmentator"].items() if key in CLASS_OF}
@@ -100,7 +102,7 @@ def public_subjects() -> tuple[Subject, ...]:
     ConfigurationError
         When they cannot be downloaded.
     """
-    patient, chest = fetch("patient"), fetch("chest")
+    patient, chest = (fetch(name) for name in PUBLIC_NAMES)
     return (
         scan_subject("patient", patient / "example_ct.nii.gz", patient / "example_seg_fast_force_split.nii.gz"),
         scan_subject("chest", chest / "cxr.nii.gz", chest / "mask.nii.gz"),

@@ -15,7 +15,7 @@ from dicom_node.training.bones.card import CARD
 from dicom_node.training.bones.geometry import PATCH, cut
 from dicom_node.training.bones.judge import Judge
 from dicom_node.training.bones.scenes import scene_subjects
-from dicom_node.training.bones.subjects import IGNORED, Subject, public_subjects
+from dicom_node.training.bones.subjects import IGNORED, PUBLIC_NAMES, Subject, public_subjects
 from dicom_node.training.task import Plan, Say, Task
 from inference.networks.bone_classes import BoneClass
 from inference.networks.bone_net import BoneNet, channels_of
@@ -81,7 +81,8 @@ def learner(data: Path | None, plan: Plan, device: torch.device, say: Say) -> Bo
     Raises
     ------
     ConfigurationError
-        When data are named, for this task makes its own, a setting is none, or the public data cannot be downloaded.
+        When data are named, for this task makes its own, a setting is none, no scan has the name to leave out, or the
+        public data cannot be downloaded.
     """
     if data is not None:
         raise ConfigurationError("The task bones makes its own data; leave --data out.")
@@ -90,15 +91,20 @@ def learner(data: Path | None, plan: Plan, device: torch.device, say: Say) -> Bo
         raise ConfigurationError(
             "Expected a batch of 1 or more, no negative number of scenes, and a share from 0 to 1."
         )
+    left_out = str(plan.settings["leave_out"])
+    if left_out not in ("", *PUBLIC_NAMES):
+        raise ConfigurationError(f"Expected leave_out to be empty or one of {', '.join(PUBLIC_NAMES)}, not {left_out}.")
     say("reading the public scans")
-    real = public_subjects()
+    subjects = public_subjects()
+    real = [subject for subject in subjects if subject.name != left_out]
+    unseen = [subject for subject in subjects if subject.name == left_out]
     scenes = scene_subjects(scene_count, plan.seed, say)
     made = made if scenes else 0.0
     shares = [(1 - made) / len(real)] * len(real) + [made / max(len(scenes), 1)] * len(scenes)
     torch.manual_seed(plan.seed)
     network = BoneNet()
     _start(network)
-    return BoneLearner(network, (*real, *scenes), shares, plan, Judge.public(real[:1]), device)
+    return BoneLearner(network, (*real, *scenes), shares, plan, Judge.public(real[:1], unseen), device)
 
 
 def _start(network: nn.Module) -> None:
@@ -125,7 +131,7 @@ TASK = Task(
         clip_norm=2.0,
         averaging=0.998,
         validate_every=1000,
-        settings={"batch": 1, "scenes": 60, "scene_share": 0.35},
+        settings={"batch": 1, "scenes": 60, "scene_share": 0.35, "leave_out": ""},
     ),
     learner=learner,
     card=CARD,

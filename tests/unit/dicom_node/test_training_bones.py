@@ -1,13 +1,18 @@
 """The bone network's training data: sides after mirroring, what noise may not change, and that it learns."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from dicom_node.errors import ConfigurationError
+from dicom_node.training.bones import judge, task
 from dicom_node.training.bones.appearance import render
 from dicom_node.training.bones.geometry import cut, mirrored
+from dicom_node.training.bones.ship import ship
 from dicom_node.training.bones.subjects import (
     IGNORED,
     OTHER_AIR,
@@ -21,7 +26,7 @@ from dicom_node.training.bones.subjects import (
     with_cores,
 )
 from dicom_node.training.bones.task import TASK, BoneLearner, bone_loss
-from dicom_node.training.loop import train
+from dicom_node.training.loop import FORMAT, train
 from dicom_node.training.task import Plan
 from inference.networks.bone_classes import BoneClass
 from inference.networks.bone_net import BoneNet
@@ -159,3 +164,33 @@ def test_it_learns(tmp_path: Path) -> None:
     done = train(TASK, PLAN, tmp_path / "run", taught, torch.device("cpu"))
     assert done.step == PLAN.steps
     assert loss() < 0.7 * before
+
+
+@pytest.mark.parametrize("left_out", ["", "patient"])
+def test_a_network_that_left_a_scan_out_learns_without_it_is_judged_on_it_and_never_shipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left_out: str
+) -> None:
+    names = {"patient", "chest"}
+    monkeypatch.setattr(task, "public_subjects", lambda: tuple(replace(subject(), name=name) for name in names))
+    monkeypatch.setattr(task.Judge, "public", lambda seen, unseen: (seen, unseen))
+    plan = replace(TASK.plan, steps=1, settings={**TASK.plan.settings, "scenes": 0, "leave_out": left_out})
+    learner = task.learner(None, plan, torch.device("cpu"), len)
+    assert {subject.name for subject in learner.subjects} == names - {left_out}
+    seen, unseen = learner.judge
+    assert [subject.name for subject in unseen] == ([left_out] if left_out else [])
+    assert left_out not in {subject.name for subject in seen}
+    about = {"task": "bones", "plan": {"settings": dict(plan.settings)}}
+    torch.save({"format": FORMAT, "weights": {}, "about": json.dumps(about)}, tmp_path / "model.pt")
+    (tmp_path / "model_card.md").write_text("card")
+    if left_out:
+        with pytest.raises(ConfigurationError, match="left a scan out"):
+            ship(tmp_path, tmp_path / "tree")
+        assert not (tmp_path / "tree").exists()
+    else:
+        assert ship(tmp_path, tmp_path / "tree").exists()
+
+
+def test_figures_say_which_scans_were_seen() -> None:
+    exams = (judge._of(subject(), "unseen"), judge._of(subject(), "seen"))
+    figures = judge.Judge(exams).figures(BoneNet().eval())
+    assert {name.split(", ")[1] for name in figures} == {"unseen blocks", "seen blocks"}

@@ -65,6 +65,16 @@ def test_settings_of_the_bone_network_that_are_none_are_refused_before_its_data_
         command.train(Settings(), _options(task="bones", out=tmp_path, set=[setting]), Console(file=io.StringIO()))
 
 
+def test_a_scan_to_leave_out_that_is_none_is_refused_before_the_data_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicom_node.training.bones.task.public_subjects", _never)
+    with pytest.raises(ConfigurationError, match="one of patient, chest, not knee"):
+        command.train(
+            Settings(), _options(task="bones", out=tmp_path, set=["leave_out=knee"]), Console(file=io.StringIO())
+        )
+
+
 def test_a_folder_of_something_else_is_refused_before_the_data_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

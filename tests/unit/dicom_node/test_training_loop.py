@@ -217,6 +217,56 @@ def test_a_kill_at_any_instant_leaves_a_checkpoint_that_can_be_gone_on_with(tmp_
     assert done.step == began + 1 > 1
 
 
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_by_hand_or_by_the_system_ends_the_step_and_loses_nothing(tmp_path: Path, stop: signal.Signals) -> None:
+    script = KILLED.replace("loop.CHECKPOINT_SECONDS = 0.0", "own.announce(Path(sys.argv[3]))")
+    running = tmp_path / "running"
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "training"), str(Path(__file__).parent), str(running)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        until = time.monotonic() + 120.0
+        while not running.exists() and time.monotonic() < until:
+            assert child.poll() is None
+            time.sleep(0.02)
+        assert not (tmp_path / "training" / "checkpoint.pt").exists()
+        child.send_signal(stop)
+        assert child.wait(60) == -stop
+    finally:
+        child.kill()
+        child.wait()
+    assert json.loads(torch.load(tmp_path / "training" / "checkpoint.pt", weights_only=True)["progress"])["step"] >= 5
+
+
+def announce(running: Path) -> None:
+    """Write a file as soon as five steps are done."""
+    batch = LineLearner.batch
+
+    def announcing(self: LineLearner, step: int) -> Sequence[Tensor]:
+        if step == 6:  # one batch ahead of the step
+            running.touch()
+        return batch(self, step)
+
+    LineLearner.batch = announcing  # type: ignore[method-assign]
+
+
+def test_two_trainings_never_share_a_folder(tmp_path: Path) -> None:
+    refusals = []
+
+    def second(step: int, *_: object) -> None:
+        if step == 2:
+            with pytest.raises(ConfigurationError, match="Another training is at work") as refused:
+                train(TASK, PLAN, tmp_path, LineLearner(), CPU)
+            refusals.append(refused)
+
+    assert train(TASK, PLAN, tmp_path, LineLearner(), CPU, on_step=second).step == PLAN.steps
+    assert len(refusals) == 1
+    assert train(TASK, PLAN, tmp_path, LineLearner(), CPU).step == PLAN.steps  # the folder is free again
+
+
 def test_a_foreign_file_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="There is no file"):
         read_model(tmp_path / "model.pt")
