@@ -173,6 +173,14 @@ _ROWS: tuple[FlagDefinition, ...] = (
         reason="The mean is a little too high; the interval and the picture show by how much and where.",
     ),
     FlagDefinition(
+        "saturated",
+        "Most of the bone is brighter than the density network tells apart",
+        forbids_density=False,
+        forbids_strength=False,
+        reason="The network's density is too low there; the straight line beside it is not.",
+        forbids_category=True,
+    ),
+    FlagDefinition(
         "neck_not_whole",
         "The femoral neck is cut by the scan or was not recognised; the proximal femur was measured instead",
         forbids_density=False,

@@ -181,6 +181,7 @@ FINDINGS: dict[str, Code] = {
         ("named_otherwise", "ON3045", "A second segmenter names the bone otherwise"),
         ("segmenters_differ", "ON3046", "Two segmenters differ in the bone's extent"),
         ("no_second_opinion", "ON3047", "No second segmenter's opinion"),
+        ("saturated", "ON3050", "Bone brighter than the network tells apart"),
     )
 }
 OTHER_FINDING = Code("ON3000", SCHEME, "Other quality finding")

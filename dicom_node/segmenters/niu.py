@@ -28,7 +28,7 @@ from dicom_node.training.niu.detector import Detector
 from dicom_node.training.niu.localisation import Detection, Localisation, detect, make_detector
 from dicom_node.training.niu.projection import project
 from dicom_node.training.niu.split import LEVELS
-from dicom_node.training.niu.window import back, grey_in, lay
+from dicom_node.training.niu.window import LEVEL_HU, WIDTH_HU, back, grey_in, lay
 from dicom_node.training.task import Plan
 from inference.calibration import CalibrationRecord, rho_qct_mg_per_cm3
 from inference.labels import BY_KEY
@@ -44,6 +44,10 @@ PITCH_MM = (20.0, 50.0)
 
 RIVAL_SHARE = 0.5
 """Of the best detection's score: another place that scores as much makes the level uncertain [m assumption]."""
+
+WHITE_HU, WHITE_SHARE = LEVEL_HU + WIDTH_HU / 2, 0.5
+"""Above this the networks see white; where more than this share of the bone lies there, the density is a guess [m
+assumption]."""
 
 Network = TypeVar("Network", bound=nn.Module)
 Mask = NDArray[np.bool_]
@@ -180,9 +184,11 @@ def measure(models: Models | Path, volume: Volume, record: CalibrationRecord | N
     if not labels.any() or any(forbids_density(flags, level) for level in LEVELS):
         return located
     mean_hu = float(upright.hu[labels > 0].mean(dtype=np.float64))
+    white = float((upright.hu[labels > 0] > WHITE_HU).mean())
     box = masked(grey, np.logical_or.reduce(parts))
     return replace(
         located,
+        flags=merged_flags(flags, _saturated(white)),
         bmd_mg_per_cm3=estimate(models.dense_net, box, models.density, torch.device("cpu")),
         mean_hu=mean_hu,
         line_mg_per_cm3=None if record is None else float(rho_qct_mg_per_cm3(mean_hu, record)),
@@ -251,6 +257,17 @@ def _sides(parts: list[Mask]) -> tuple[QualityFlag, ...]:
         return ()
     sentence = "Cancellous bone reaches the side of the box; expected a scan centred on the patient."
     return tuple(QualityFlag("truncated_bone", level, sentence) for level in LEVELS)
+
+
+def _saturated(white: float) -> tuple[QualityFlag, ...]:
+    """Flag bone that is mostly white to the networks."""
+    if white <= WHITE_SHARE:
+        return ()
+    sentence = (
+        f"{100 * white:.0f} percent of the cancellous bone is above {WHITE_HU:.0f} HU, where the density network sees "
+        f"no difference; expected at most {100 * WHITE_SHARE:.0f} percent."
+    )
+    return tuple(QualityFlag("saturated", level, sentence, (("white_share", white),)) for level in LEVELS)
 
 
 def _cut(labels: NDArray[np.uint8]) -> tuple[QualityFlag, ...]:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from dicom_node.errors import ConfigurationError, SegmenterNotReady
-from dicom_node.segmenters.niu import Models, measure, read_models
+from dicom_node.segmenters.niu import WHITE_HU, Models, measure, read_models
 from dicom_node.training.loop import read_model, train
 from dicom_node.training.niu.split import LEVELS
 from dicom_node.training.task import Plan
@@ -151,6 +151,8 @@ def test_the_pipeline_measures_unseen_scans(models: Models, unseen: list[Phantom
         assert one.mean_hu == pytest.approx(
             (made.bmd_mg_per_cm3 - INTERCEPT_MG_PER_CM3) / SLOPE_MG_PER_CM3_PER_HU, abs=25
         )
+        if abs(one.mean_hu - WHITE_HU) > 10:
+            assert ("saturated" in {flag.code for flag in one.flags}) == (one.mean_hu > WHITE_HU)
         record = DEFAULT_CALIBRATION
         assert one.line_mg_per_cm3 == pytest.approx(
             record.intercept_mg_per_cm3 + record.slope_mg_per_cm3_per_hu * one.mean_hu
