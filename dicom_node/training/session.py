@@ -1,5 +1,6 @@
 """What one session of a training has to itself: its folder, and the end of the step it is in."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -11,11 +12,15 @@ from pathlib import Path
 from dicom_node.errors import ConfigurationError
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
+CANNOT_LOCK = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP)
+"""What flock(2) says on file systems that lock files opened for writing only, or nothing."""
 
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Keep other trainings out of a folder; the lock ends with the process, however it ends.
+
+    A file system that cannot lock a folder, as NFS, keeps nobody out.
 
     Raises
     ------
@@ -29,6 +34,9 @@ def alone_in(folder: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigurationError(f"Another training is at work in {folder}; wait for it, or stop it.") from None
+        except OSError as error:
+            if error.errno not in CANNOT_LOCK:
+                raise
         yield
     finally:
         os.close(descriptor)

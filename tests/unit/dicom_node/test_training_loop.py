@@ -1,5 +1,7 @@
 """The training loop: stops, resumes, refusals and what it leaves on disk."""
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -265,6 +267,16 @@ def test_two_trainings_never_share_a_folder(tmp_path: Path) -> None:
     assert train(TASK, PLAN, tmp_path, LineLearner(), CPU, on_step=second).step == PLAN.steps
     assert len(refusals) == 1
     assert train(TASK, PLAN, tmp_path, LineLearner(), CPU).step == PLAN.steps  # the folder is free again
+
+
+def test_a_file_system_that_cannot_lock_a_folder_stops_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EBADF, "as NFS does")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert train(TASK, PLAN, tmp_path, LineLearner(), CPU).step == PLAN.steps
 
 
 def test_a_foreign_file_is_no_model(tmp_path: Path) -> None:
