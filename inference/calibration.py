@@ -93,7 +93,7 @@ that [Saillard2024] uses. Its scanner, voltage and phantom are not stated there;
 
 
 def choose_calibration(
-    acquisition: Acquisition, records: Sequence[CalibrationRecord], on: date
+    acquisition: Acquisition, records: Sequence[CalibrationRecord], on: date | None
 ) -> tuple[CalibrationRecord, tuple[QualityFlag, ...]]:
     """Choose the record for a scan, or the default with the flag ``uncalibrated``.
 
@@ -104,7 +104,7 @@ def choose_calibration(
     records
         All records known.
     on
-        The true day of the scan, not a shifted one.
+        The true day of the scan, not a shifted one; None, and no record fits, where it is not known.
 
     Returns
     -------
@@ -123,7 +123,7 @@ def choose_calibration(
     valid = [record for record in fitting if _holds_on(record, on)]
     if valid:
         return _best(valid), ()
-    return DEFAULT_CALIBRATION, (_uncalibrated(acquisition, len(records), fitting),)
+    return DEFAULT_CALIBRATION, (_uncalibrated(acquisition, len(records), fitting, on),)
 
 
 def rho_qct_mg_per_cm3(hu: NDArray[np.floating] | float, record: CalibrationRecord) -> NDArray[np.float64]:
@@ -183,10 +183,11 @@ def _same(one: str, other: str) -> bool:
     return bool(one.strip()) and one.strip().casefold() == other.strip().casefold()
 
 
-def _holds_on(record: CalibrationRecord, on: date) -> bool:
+def _holds_on(record: CalibrationRecord, on: date | None) -> bool:
     """Whether the scan was made within the record's validity."""
     return (
-        record.measured_on is not None
+        on is not None
+        and record.measured_on is not None
         and record.valid_until is not None
         and record.measured_on <= on <= record.valid_until
     )
@@ -212,7 +213,9 @@ def _best(valid: Sequence[CalibrationRecord]) -> CalibrationRecord:
     return best
 
 
-def _uncalibrated(acquisition: Acquisition, known: int, fitting: Sequence[CalibrationRecord]) -> QualityFlag:
+def _uncalibrated(
+    acquisition: Acquisition, known: int, fitting: Sequence[CalibrationRecord], on: date | None
+) -> QualityFlag:
     """Say why no record could be used."""
     protocol = " ".join(
         part
@@ -224,7 +227,9 @@ def _uncalibrated(acquisition: Acquisition, known: int, fitting: Sequence[Calibr
         )
         if part
     )
-    if fitting:
+    if fitting and on is None:
+        why = "the header has no readable date of the scan, so no calibration record can be valid on it"
+    elif fitting:
         why = f"none of the {len(fitting)} calibration records of this scanner and protocol is valid on the day"
     elif known:
         why = f"none of the {known} calibration records is for this scanner and protocol ({protocol})"

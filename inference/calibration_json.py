@@ -92,7 +92,7 @@ def _text(value: object, where: str) -> str:
 
 def _material(value: object, where: str) -> Material:
     """One of the materials with a known line to ash density."""
-    if value not in ASH_LINES:
+    if not isinstance(value, str) or value not in ASH_LINES:
         raise CalibrationError(f"Found an unknown material in {where}; expected one of {sorted(ASH_LINES)}.")
     return value
 

@@ -279,6 +279,6 @@ def _rescale(holder: Dataset | None, where: str) -> tuple[float, float]:
     if kind and kind[0].upper() not in HOUNSFIELD_TYPES:
         raise UnsupportedPixels(
             f"Found rescale type {kind[0][:16]} in {where}; expected HU. Material maps of a dual-energy "
-            "scan are not CT numbers: send the mixed or monoenergetic images."
+            "scan are not CT numbers: send the mixed images."
         )
     return slope, intercept

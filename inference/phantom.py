@@ -265,7 +265,7 @@ def _phantom(value: object, where: str) -> Phantom:
     name, material, rods = value["name"], value["material"], value["rods"]
     if not isinstance(name, str) or not name.strip():
         raise CalibrationError(f"Found no name in {where}; expected the phantom's name and serial number.")
-    if material not in ASH_LINES:
+    if not isinstance(material, str) or material not in ASH_LINES:
         raise CalibrationError(f"Found an unknown material in {where}; expected one of {sorted(ASH_LINES)}.")
     shape = value.get("shape", "rods")
     if shape not in SHAPES:

@@ -305,6 +305,13 @@ _ROWS: tuple[FlagDefinition, ...] = (
         reason="Reformatting and resampling smooth bone; HU still mean what they mean.",
     ),
     FlagDefinition(
+        "spectral_images",
+        "Images of a spectral CT at one energy, or of one material, not of a tube voltage",
+        forbids_density=True,
+        forbids_strength=True,
+        reason="The same bone reads up to twice as dense, or is taken out; no calibration of a tube voltage holds.",
+    ),
+    FlagDefinition(
         "turned_patient",
         "The bones lie otherwise than the header says: front and back, or the sides, are exchanged",
         forbids_density=True,

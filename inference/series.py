@@ -1,9 +1,8 @@
 """Which series of a study is analysed, and why the others are not. Headers only; pure.
 
-One CT series is chosen: axial, not a localizer nor a projection, of at most 5 mm spacing. Among several,
-slices
-of at most 3 mm go before thicker ones, then a soft kernel before a sharp one, no contrast before contrast,
-originals before derived images, the longer coverage, and the thinner slices.
+One CT series is chosen: axial, not a localizer nor a projection, of at most 5 mm spacing. Among several, images of a
+tube voltage go before spectral ones, then slices of at most 3 mm before thicker ones, a soft kernel before a sharp one,
+no contrast before contrast, originals before derived images, the longer coverage, and the thinner slices.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from inference.dicom_headers import (
 from inference.errors import VolumeError
 from inference.kernels import kernel_sharpness
 from inference.slice_stack import stack_slices
+from inference.spectral import spectral_word
 from inference.volume_checks import COARSE_VOXEL_MM, THICK_SLICE_MM
 
 MIN_COVERAGE_MM = 60.0
@@ -86,12 +86,14 @@ class _Candidate:
     sharpness: str
     has_contrast: bool
     is_derived: bool
+    is_spectral: bool
     coverage_mm: float
 
     @property
     def rank(self) -> tuple[float, ...]:
         """Sort key: the largest is taken."""
         return (
+            not self.is_spectral,
             self.spacing_mm <= THICK_SLICE_MM + 0.05,
             SHARPNESS_RANK[self.sharpness],
             not self.has_contrast,
@@ -107,10 +109,12 @@ class _Candidate:
         return (
             f"{self.coverage_mm:.0f} mm in steps of {self.spacing_mm:.2f} mm, {self.sharpness} kernel"
             f"{', with contrast' if self.has_contrast else ''}{', derived' if self.is_derived else ''}"
+            f"{', spectral' if self.is_spectral else ''}"
         )
 
 
 DIFFERENCES = (
+    "its values are not CT numbers of a tube voltage",
     "it has thicker slices",
     "its kernel suits density less",
     "it was scanned with contrast",
@@ -193,6 +197,7 @@ def _candidate(uid: str, datasets: Sequence[Dataset]) -> _Candidate | str:
         sharpness=kernel_sharpness(acquisition.manufacturer, acquisition.convolution_kernel),
         has_contrast=bool(acquisition.contrast_agent),
         is_derived="DERIVED" in acquisition.image_type[:1],
+        is_spectral=bool(spectral_word(acquisition.image_type)),
         coverage_mm=coverage_mm,
     )
 

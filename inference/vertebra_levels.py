@@ -160,10 +160,10 @@ def _named_from_sacrum(
     if (slabs[above[0]].bottom.position - sacrum_top) * STEP_MM > SACRUM_GAP_MM:
         return Levels((), "Between the sacrum and the lowest vertebral body one may have been missed.")
     lumbar_ribs = tuple(rib for rib in ribs if rib.position > slabs[above[0]].top.position)
-    last_rib = _last_rib_slab(slabs, lumbar_ribs)
+    last_rib, _ = _lowest_ribs(slabs, lumbar_ribs)
     if last_rib is not None and last_rib != above[0] + LUMBAR_COUNT:
         count = last_rib - above[0]
-        return Levels((), f"{count} vertebrae between the last ribs and the sacrum, expected {LUMBAR_COUNT}.")
+        return Levels((), f"{count} vertebrae between the last rib and the sacrum, expected {LUMBAR_COUNT}.")
     crest = _crest_position(grid, curve, sacrum_top)
     if crest is not None and not _crest_fits(slabs, above[0], crest):
         return Levels((), "The iliac crests do not lie at the fourth or fifth lumbar vertebra.")
@@ -172,8 +172,8 @@ def _named_from_sacrum(
 
 
 def _named_from_ribs(curve: SpinalCurve, slabs: tuple[Slab, ...], ribs: tuple[Rib, ...]) -> Levels:
-    last = _last_rib_slab(slabs, ribs)
-    if last is None or curve.points_mm[int(slabs[last - 1].middle), 0] < RIB_CLEARANCE_MM:
+    last, sides = _lowest_ribs(slabs, ribs)
+    if not last or len(sides) < 2 or curve.points_mm[int(slabs[last - 1].middle), 0] < RIB_CLEARANCE_MM:
         return Levels((), "Neither the sacrum nor the last pair of ribs with a vertebra below it is in the scan.")
     chord_mm, next_chord_mm = _mean_chord(slabs, ribs, last), _mean_chord(slabs, ribs, last + 1)
     if next_chord_mm is None or chord_mm is None:
@@ -315,13 +315,16 @@ def _ribs_of(slabs: tuple[Slab, ...], ribs: tuple[Rib, ...], index: int) -> tupl
     )
 
 
-def _last_rib_slab(slabs: tuple[Slab, ...], ribs: tuple[Rib, ...]) -> int | None:
-    """Find the slab with the lowest pair of ribs, given that the slab below it is in view and has none."""
-    sides = [{rib.side for rib in _ribs_of(slabs, ribs, i)} for i in range(len(slabs))]
-    for i, here in enumerate(sides):
-        if here:
-            return i if len(here) == 2 and i > 0 else None
-    return None
+def _lowest_ribs(slabs: tuple[Slab, ...], ribs: tuple[Rib, ...]) -> tuple[int | None, set[int]]:
+    """Return the lowest slab with a rib, None where there is none, and the sides that have one there.
+
+    One rib counts: where five lumbar vertebrae are not five, the last ribs are often unequal.
+    """
+    for index in range(len(slabs)):
+        sides = {rib.side for rib in _ribs_of(slabs, ribs, index)}
+        if sides:
+            return index, sides
+    return None, set()
 
 
 def _mean_chord(slabs: tuple[Slab, ...], ribs: tuple[Rib, ...], index: int) -> float | None:

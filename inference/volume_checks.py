@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from inference.kernels import kernel_sharpness
 from inference.quality import STUDY, QualityFlag
 from inference.slice_continuity import air_gaps, broken_stack
+from inference.spectral import spectral_word
 from inference.volume import Volume, canonical
 
 THICK_SLICE_MM = 3.0
@@ -187,6 +188,18 @@ def derived_images(volume: Volume) -> QualityFlag | None:
     return QualityFlag("derived_images", STUDY, "The images are derived from other images; expected original slices.")
 
 
+def spectral_images(volume: Volume) -> QualityFlag | None:
+    """Flag images of a spectral CT whose values are not CT numbers of a tube voltage."""
+    word = spectral_word(volume.acquisition.image_type)
+    if not word:
+        return None
+    sentence = (
+        f"The Image Type says {ascii_text(word)[:16]}: images of a spectral scan at one energy or of one material; "
+        "expected images that read as those of a tube voltage do."
+    )
+    return QualityFlag("spectral_images", STUDY, sentence, (("image_type", word[:16]),))
+
+
 def implausible_hu(volume: Volume) -> QualityFlag | None:
     """Flag CT numbers whose air or soft tissue is not where the Hounsfield scale puts it."""
     values = _sampled(volume.hu)
@@ -314,6 +327,7 @@ CHECKS: tuple[Callable[[Volume], QualityFlag | None], ...] = (
     contrast_given,
     wrong_position,
     derived_images,
+    spectral_images,
     implausible_hu,
     scale_by_tissue,
     noisy,

@@ -182,6 +182,7 @@ FINDINGS: dict[str, Code] = {
         ("segmenters_differ", "ON3046", "Two segmenters differ in the bone's extent"),
         ("no_second_opinion", "ON3047", "No second segmenter's opinion"),
         ("saturated", "ON3050", "Bone brighter than the network tells apart"),
+        ("spectral_images", "ON3051", "Spectral images of one energy or material"),
     )
 }
 OTHER_FINDING = Code("ON3000", SCHEME, "Other quality finding")

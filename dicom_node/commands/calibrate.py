@@ -5,7 +5,6 @@ import argparse
 from rich.console import Console
 from rich.table import Table
 
-from dicom_node import clock
 from dicom_node.errors import ConfigurationError
 from dicom_node.pipeline.calibration import load_phantoms
 from dicom_node.pipeline.scanner_calibration import Calibrated, add_record, calibrate_folder, draw
@@ -22,7 +21,7 @@ def calibrate(settings: Settings, options: argparse.Namespace, console: Console)
         raise ConfigurationError(f"{options.picture} exists already; name a new file.")
     phantoms = load_phantoms(options.phantom or settings.phantom_file)
     with console.status("Looking for the phantom"):
-        found = calibrate_folder(options.folder, phantoms, valid_days=options.valid_days, today=clock.now().date())
+        found = calibrate_folder(options.folder, phantoms, valid_days=options.valid_days)
     _print(found, console)
     if options.picture is not None:
         write_durably(options.picture, [draw(found)])

@@ -60,8 +60,8 @@ def load_phantoms(path: Path | None) -> tuple[Phantom, ...]:
         raise ConfigurationError(f"The phantom file {path.name} is not usable: {error}") from None
 
 
-def calibration_of(header: Dataset, records: Sequence[CalibrationRecord], today: date) -> Choice:
-    """Choose the record that fits a series' scanner, protocol and date.
+def calibration_of(header: Dataset, records: Sequence[CalibrationRecord]) -> Choice:
+    """Choose the record that fits a series' scanner, protocol and date; without a date none does.
 
     Parameters
     ----------
@@ -69,8 +69,6 @@ def calibration_of(header: Dataset, records: Sequence[CalibrationRecord], today:
         An original instance of the series.
     records
         The site's records.
-    today
-        Stands for the scan's date where the header has none.
 
     Raises
     ------
@@ -78,7 +76,7 @@ def calibration_of(header: Dataset, records: Sequence[CalibrationRecord], today:
         When two records fit equally well and differ.
     """
     try:
-        return choose_calibration(acquisition_from_dataset(header), records, on=scan_date(header) or today)
+        return choose_calibration(acquisition_from_dataset(header), records, on=scan_date(header))
     except InferenceError as error:
         raise JobRejected(f"The calibration of this scan is not decided. {error}") from None
 

@@ -23,6 +23,7 @@ from inference.dicom_headers import acquisition_from_dataset
 from inference.dicom_volume import volume_from_datasets
 from inference.errors import InferenceError
 from inference.phantom import Phantom, PhantomLine, calibrate_from_phantom
+from inference.spectral import spectral_word
 from inference.volume import Volume, canonical
 
 WINDOW_HU = (-200.0, 800.0)
@@ -39,7 +40,7 @@ class Calibrated:
     volume: Volume
 
 
-def calibrate_folder(folder: Path, phantoms: Sequence[Phantom], *, valid_days: int, today: date) -> Calibrated:
+def calibrate_folder(folder: Path, phantoms: Sequence[Phantom], *, valid_days: int) -> Calibrated:
     """Find a phantom in the CT series of a folder and make the record of its scanner.
 
     Parameters
@@ -50,13 +51,12 @@ def calibrate_folder(folder: Path, phantoms: Sequence[Phantom], *, valid_days: i
         Certificates.
     valid_days
         How long the record holds from the day of the scan.
-    today
-        The day of the scan where its header has none.
 
     Raises
     ------
     ConfigurationError
-        When the folder is none, no phantom is given, or the header does not say which scanner it was.
+        When the folder is none, no phantom is given, the header does not say which scanner, protocol and day it was, or
+        the images are spectral ones.
     JobRejected
         When there is no usable CT, or no phantom in it.
     """
@@ -79,15 +79,21 @@ def calibrate_folder(folder: Path, phantoms: Sequence[Phantom], *, valid_days: i
             f"No phantom was found whose parts lie on a line; looked for {names}. "
             "Check that the phantom is whole in view, and its certificate's densities and order."
         )
-    return Calibrated(_record(line, instances[0], valid_days, today), line, volume)
+    return Calibrated(_record(line, instances[0], valid_days), line, volume)
 
 
-def _record(line: PhantomLine, header: Dataset, valid_days: int, today: date) -> CalibrationRecord:
-    """Fill in which scanner and protocol the line is of."""
-    acquisition, measured_on = acquisition_from_dataset(header), scan_date(header) or today
-    if not (acquisition.manufacturer and acquisition.model_name and acquisition.kvp is not None):
+def _record(line: PhantomLine, header: Dataset, valid_days: int) -> CalibrationRecord:
+    """Fill in which scanner and protocol the line is of; one without a kernel would hold for every kernel."""
+    acquisition, measured_on = acquisition_from_dataset(header), scan_date(header)
+    named = acquisition.manufacturer and acquisition.model_name and acquisition.kvp is not None
+    if not (named and acquisition.convolution_kernel and measured_on):
         raise ConfigurationError(
-            "The header does not name manufacturer, model and tube voltage; a record needs all three."
+            "The header does not name manufacturer, model, tube voltage, kernel and day of the scan; a record needs "
+            "all five."
+        )
+    if spectral_word(acquisition.image_type):
+        raise ConfigurationError(
+            "These are spectral images of one energy or material; a record is of a tube voltage. Send its images."
         )
     name = f"{acquisition.model_name} {acquisition.kvp:g} kV {acquisition.convolution_kernel} {measured_on.isoformat()}"
     return replace(

@@ -89,7 +89,7 @@ def _analyse(
         job_reference=new_id(),
         created=now,
         serial_number=settings.ae_title,
-        calibration=calibration_of(header, load_records(settings.calibration_file), now.date()),
+        calibration=calibration_of(header, load_records(settings.calibration_file)),
         element_mm=settings.element_mm,
         with_interval=settings.strength_interval,
         phantoms=load_phantoms(settings.phantom_file),

@@ -114,7 +114,7 @@ class JobSteps:
         self._hand_over_correction(job_id, folder, [header for path, header in headers if path in set(chosen)])
         header = next(header for path, header in headers if path == chosen[0])
         save_choice(
-            calibration_of(header, load_records(self.settings.calibration_file), clock.now().date()),
+            calibration_of(header, load_records(self.settings.calibration_file)),
             folder / "calibration.json",
         )
         with transaction(self.databases.hospital) as session:

@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node import clock
 from dicom_node.errors import ConfigurationError, JobRejected, NotFound
 from dicom_node.pipeline.calibration import load_records
 from dicom_node.strength.dicom_files import is_dicom, read_ct_folder, read_segment
@@ -200,7 +199,7 @@ def read_scan(sources: Sources) -> Scan:
     records = load_records(sources.calibration_file)
     if file.kind == "dicom_ct" and sources.record_id is None:
         try:
-            record, flags = choose_calibration(volume.acquisition, records, on=scanned or clock.now().date())
+            record, flags = choose_calibration(volume.acquisition, records, on=scanned)
         except InferenceError as error:
             raise JobRejected(str(error)) from None
     else:

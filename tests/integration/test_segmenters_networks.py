@@ -4,7 +4,6 @@ import json
 import pickle
 import zipfile
 from collections.abc import Mapping
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -515,7 +514,7 @@ def test_a_job_whose_weights_are_missing_fails_with_a_sentence_and_keeps_its_ima
     folder = tmp_path / "job"
     (folder / "clean").mkdir(parents=True)
     (folder / "clean" / "1.dcm").write_bytes(b"kept")
-    save_choice(calibration_of(Dataset(), (), date(2026, 1, 1)), folder / "calibration.json")
+    save_choice(calibration_of(Dataset(), ()), folder / "calibration.json")
     task = {
         "action": "analyse",
         "folder": str(folder),

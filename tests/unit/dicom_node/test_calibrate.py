@@ -3,25 +3,23 @@
 import io
 import json
 import sys
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom import dcmread
 
 from dicom_node.cli import main
 from dicom_node.demo.fake_ct import FakePatient, Scan, write_series
 from dicom_node.errors import ConfigurationError, JobRejected
-from dicom_node.pipeline.calibration import load_phantoms, load_records
+from dicom_node.pipeline.calibration import calibration_of, load_phantoms, load_records
 from dicom_node.pipeline.scanner_calibration import add_record, calibrate_folder
 from inference.calibration import choose_calibration
 from inference.volume import Acquisition
 
 sys.path.append(str(Path(__file__).parents[1] / "inference"))
 from rod_phantom import RODS, Scene, scan
-
-TODAY = date(2026, 11, 21)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +73,7 @@ def test_a_dry_run_writes_nothing(series: Path, certificate: Path, tmp_path: Pat
 
 def test_the_records_before_are_kept_and_a_name_is_used_once(series: Path, certificate: Path, tmp_path: Path) -> None:
     records = tmp_path / "records.json"
-    found = calibrate_folder(series, load_phantoms(certificate), valid_days=30, today=TODAY)
+    found = calibrate_folder(series, load_phantoms(certificate), valid_days=30)
     assert add_record(records, found.record) == 1
     first = records.read_bytes()
     with pytest.raises(ConfigurationError, match="already"):
@@ -91,7 +89,7 @@ def test_the_records_before_are_kept_and_a_name_is_used_once(series: Path, certi
 def test_a_file_that_holds_something_else_is_not_touched(series: Path, certificate: Path, tmp_path: Path) -> None:
     records = tmp_path / "records.json"
     records.write_text('{"a": 1}')
-    found = calibrate_folder(series, load_phantoms(certificate), valid_days=30, today=TODAY)
+    found = calibrate_folder(series, load_phantoms(certificate), valid_days=30)
     with pytest.raises(ConfigurationError, match="would not be a file"):
         add_record(records, found.record)
     assert records.read_text() == '{"a": 1}'
@@ -101,7 +99,54 @@ def test_a_patient_without_a_phantom_is_refused_with_a_sentence(certificate: Pat
     volume = scan(Scene(pixel_mm=2.0, slice_mm=4.0, has_phantom=False))
     write_series(Scan(volume.hu, volume.spacing_mm, (0.0, 0.0, 0.0)), tmp_path / "ct", FakePatient(), seed="none")
     with pytest.raises(JobRejected, match="No phantom was found"):
-        calibrate_folder(tmp_path / "ct", load_phantoms(certificate), valid_days=30, today=TODAY)
+        calibrate_folder(tmp_path / "ct", load_phantoms(certificate), valid_days=30)
+
+
+DATES = ("AcquisitionDate", "SeriesDate", "StudyDate")
+
+
+@pytest.mark.parametrize(
+    ("elements", "message"),
+    [
+        (dict.fromkeys(DATES, ""), "a record needs all five"),
+        (dict.fromkeys(DATES, "2026.01.01"), "a record needs all five"),
+        ({"ConvolutionKernel": ""}, "a record needs all five"),
+        ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL", "MONO_40_KEV"]}, "spectral"),
+    ],
+)
+def test_a_scan_that_does_not_say_of_what_its_line_is_makes_no_record(
+    series: Path, certificate: Path, tmp_path: Path, elements: dict[str, object], message: str
+) -> None:
+    for path in series.glob("*.dcm"):
+        instance = dcmread(path)
+        for name, value in elements.items():
+            setattr(instance, name, value)
+        instance.save_as(tmp_path / path.name)
+    with pytest.raises(ConfigurationError, match=message):
+        calibrate_folder(tmp_path, load_phantoms(certificate), valid_days=30)
+
+
+@pytest.mark.parametrize("day", ["", "2026.01.01", "20269901"])
+def test_a_scan_without_a_readable_date_has_no_record(series: Path, certificate: Path, day: str) -> None:
+    record = calibrate_folder(series, load_phantoms(certificate), valid_days=30).record
+    header = dcmread(next(series.glob("*.dcm")), stop_before_pixels=True)
+    assert calibration_of(header, [record]) == (record, ())
+    for name in DATES:
+        setattr(header, name, day)
+    chosen, (flag,) = calibration_of(header, [record])
+    assert chosen.is_default
+    assert flag.code == "uncalibrated"
+    assert "no readable date" in flag.sentence
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"material": ["HA"]}, {"material": {}}, {"shape": ["rods"]}, {"rods": "five"}, {"name": 5}]
+)
+def test_a_certificate_of_the_wrong_kind_is_a_clear_error(certificate: Path, wrong: dict[str, object]) -> None:
+    (one,) = json.loads(certificate.read_text())
+    certificate.write_text(json.dumps([{**one, **wrong}]))
+    with pytest.raises(ConfigurationError, match="not usable"):
+        load_phantoms(certificate)
 
 
 def test_no_identity_is_printed(series: Path, certificate: Path, capsys: pytest.CaptureFixture[str]) -> None:

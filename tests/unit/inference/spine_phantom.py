@@ -25,6 +25,7 @@ class Trunk:
 
     has_sacrum: bool = True
     rib_levels: tuple[str, ...] = ("T12", "T11")
+    left_rib_levels: tuple[str, ...] = ()
     scoliosis_mm: float = 0.0
     heights_mm: tuple[tuple[str, float], ...] = ()
 
@@ -65,8 +66,8 @@ def draw(trunk: Trunk) -> tuple[Volume, NDArray[np.uint8]]:
         middle = foot + up * height / 2
         centre = (float(middle[0]), float(middle[1]), 110 + trunk.scoliosis_mm * np.sin(number))
         draw_vertebra(pencil, level, centre, float(lean), height)
-        if level in trunk.rib_levels:
-            draw_ribs(pencil, centre, 78.0 if level == "T12" else 108.0)
+        if level in (*trunk.rib_levels, *trunk.left_rib_levels):
+            draw_ribs(pencil, centre, 78.0 if level == "T12" else 108.0, level in trunk.rib_levels)
         foot = foot + up * (height + DISC_HEIGHT_MM)
     if trunk.has_sacrum:
         draw_sacrum(pencil)
@@ -96,9 +97,10 @@ def draw_vertebra(pencil: Pencil, level: str, centre: tuple[float, float, float]
     pencil.truth[body] = BY_KEY[level].value
 
 
-def draw_ribs(pencil: Pencil, centre: tuple[float, float, float], reach_mm: float) -> None:
+def draw_ribs(pencil: Pencil, centre: tuple[float, float, float], reach_mm: float, both_sides: bool) -> None:
     pencil = pencil.near(centre[0], 60.0)
-    beside = np.abs(pencil.left - centre[2])
+    beside = pencil.left - centre[2]
+    beside = np.abs(beside) if both_sides else beside
     down = pencil.head - (centre[0] + 4 - 0.35 * (beside - 22))
     back = pencil.back - (centre[1] + 14 + 0.1 * (beside - 22))
     pencil.hu[(beside > 22) & (beside < reach_mm) & (np.hypot(down, back) <= 5)] = CORTEX_HU

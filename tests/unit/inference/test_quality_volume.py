@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from volume_factories import make_body, make_volume
 
-from inference.quality import STUDY
+from inference.quality import STUDY, forbids_category, forbids_density, forbids_strength
 from inference.slice_continuity import gap_planes
 from inference.volume import Volume
 from inference.volume_checks import check_volume, implausible_hu, noise_of, scale_by_tissue
@@ -74,6 +74,41 @@ def test_kernels_are_told_apart_and_never_guessed(manufacturer: str, kernel: str
 )
 def test_the_header_is_heard(attributes: dict[str, object], code: str) -> None:
     assert codes(make_volume(make_body(), **{**PLAIN, **attributes})) == [code]
+
+
+@pytest.mark.parametrize(
+    "image_type",
+    [
+        ("ORIGINAL", "PRIMARY", "AXIAL", "VMI"),
+        ("ORIGINAL", "PRIMARY", "VOLUME", "MAT_REMOVED"),
+        ("ORIGINAL", "PRIMARY", "AXIAL", "MONO_40_KEV"),
+        ("ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM5 SPI", "MONOENERGETIC"),
+        ("ORIGINAL", "PRIMARY", "AXIAL", "GSI MONO"),
+        ("ORIGINAL", "PRIMARY", "AXIAL", "VNC"),
+        ("original", "primary", "virtual non-calcium"),
+    ],
+)
+def test_spectral_images_get_no_number(image_type: tuple[str, ...]) -> None:
+    flags = check_volume(make_volume(make_body(), **{**PLAIN, "image_type": image_type}))
+    assert [flag.code for flag in flags] == ["spectral_images"]
+    assert forbids_density(flags, "L1")
+    assert forbids_strength(flags, "femur_left")
+    assert forbids_category(flags, "L1")
+
+
+@pytest.mark.parametrize(
+    "image_type",
+    [
+        (),
+        ("ORIGINAL", "PRIMARY", "AXIAL"),
+        ("ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM5 SPI"),
+        ("ORIGINAL", "PRIMARY", "AXIAL", "HELIX"),
+        ("ORIGINAL", "PRIMARY", "VOLUME", "ENERGY_PROP_WT"),
+        ("ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM5 SPI DUAL"),
+    ],
+)
+def test_images_of_a_tube_voltage_are_not_taken_for_spectral_ones(image_type: tuple[str, ...]) -> None:
+    assert codes(make_volume(make_body(), **{**PLAIN, "image_type": image_type})) == []
 
 
 def test_header_text_that_is_not_ascii_does_not_reach_a_sentence() -> None:

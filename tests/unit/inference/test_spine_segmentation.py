@@ -128,6 +128,19 @@ def test_ribs_that_contradict_the_sacrum_leave_the_levels_uncertain(rib_levels: 
     assert not levels.is_absent
 
 
+@pytest.mark.parametrize(("left", "both"), [("L1", ("T12", "T11")), ("T11", ())])
+def test_one_rib_contradicts_the_sacrum_as_well_as_two(left: str, both: tuple[str, ...]) -> None:
+    levels = levels_of(draw(Trunk(rib_levels=both, left_rib_levels=(left,)))[0])
+    assert levels.names == ()
+    assert "last rib and the sacrum" in levels.reason
+
+
+def test_one_twelfth_rib_agrees_with_the_sacrum_but_names_nothing_alone() -> None:
+    one = {"rib_levels": ("T11",), "left_rib_levels": ("T12",)}
+    assert levels_of(draw(Trunk(**one))[0]).names == levels_of(draw(Trunk())[0]).names != ()
+    assert levels_of(draw(Trunk(has_sacrum=False, **one))[0]).names == ()
+
+
 def test_last_ribs_longer_than_those_above_are_not_taken_for_the_twelfth() -> None:
     levels = levels_of(draw(Trunk(has_sacrum=False, rib_levels=("L1", "T12", "T11")))[0])
     assert levels.names == ()

@@ -40,6 +40,7 @@ def chosen(*series: list[Dataset]) -> SeriesChoice:
         ({"ConvolutionKernel": "B70s", "step_mm": 1.0, "slices": 180}, "kernel suits density less"),
         ({"ContrastBolusAgent": "Iodine"}, "was scanned with contrast"),
         ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL"]}, "it is derived"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL", "MONO_40_KEV"]}, "its values are not CT numbers"),
         ({"slices": 30}, "covers less"),
     ],
 )
@@ -47,6 +48,14 @@ def test_the_better_series_is_taken_and_the_other_told_why(worse: dict[str, obje
     choice = chosen(make_headers("2.25.9"), make_headers("2.25.10", **worse))  # a tie would go to 2.25.10
     assert choice.series_instance_uid == "2.25.9"
     assert words in choice.rejections[0].sentence
+
+
+def test_a_mixed_series_of_thick_slices_goes_before_a_spectral_one() -> None:
+    choice = chosen(
+        make_headers("1.2.9", SliceThickness=5.0),
+        make_headers("1.2.1", ImageType=["DERIVED", "SECONDARY", "AXIAL", "VMI"]),
+    )
+    assert choice.series_instance_uid == "1.2.9"
 
 
 def test_of_equal_coverage_the_thinner_slices_are_taken() -> None:
