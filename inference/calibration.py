@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from inference.errors import CalibrationError
 from inference.quality import STUDY, QualityFlag
+from inference.spectral import spectral_word
 from inference.volume import Acquisition
 from inference.volume_checks import ascii_text
 
@@ -165,10 +166,11 @@ def rho_ash_mg_per_cm3(rho_qct: NDArray[np.floating] | float, material: Material
 
 
 def _fits(record: CalibrationRecord, acquisition: Acquisition) -> bool:
-    """Whether a record was measured on this scanner with this protocol."""
+    """Whether a record was measured on this scanner with this protocol; none is of spectral images."""
     kernel = record.convolution_kernel
     return (
         not record.is_default
+        and not spectral_word(acquisition.image_type)
         and _same(record.manufacturer, acquisition.manufacturer)
         and _same(record.model_name, acquisition.model_name)
         and record.kvp is not None

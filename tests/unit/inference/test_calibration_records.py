@@ -72,6 +72,19 @@ def test_a_scan_of_unknown_voltage_is_not_calibrated() -> None:
     assert len(flags) == 1
 
 
+def test_no_record_is_of_spectral_images() -> None:
+    scan = replace(SCAN, image_type=("ORIGINAL", "PRIMARY", "AXIAL", "VMI"))
+    record, (flag,) = choose_calibration(scan, [make_record()], DAY)
+    assert record.is_default
+    assert flag.code == "uncalibrated"
+
+
+def test_a_scan_of_an_unknown_day_has_no_record() -> None:
+    record, (flag,) = choose_calibration(SCAN, [make_record()], None)
+    assert record.is_default
+    assert "no readable date" in flag.sentence
+
+
 def test_both_ends_of_the_validity_count() -> None:
     for day in (date(2026, 1, 1), date(2026, 12, 31)):
         assert choose_calibration(SCAN, [make_record()], day)[1] == ()
