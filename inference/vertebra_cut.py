@@ -27,6 +27,10 @@ WALL_RANGE_MM = (2.0, 20.0)
 """Where the wall may lie in front of the tracked middle: ``inference.spinal_canal`` allows it 6 to 18 mm, and the
 smoothed line cuts corners [m] assumption."""
 
+ARCH_MM = 6.0
+"""A mask that nowhere reaches farther behind its wall has no arch: the reference's bodies of one patient reach 3.1 mm
+behind it (the wall is hollow), the whole vertebrae 40 mm and more [m] assumption."""
+
 
 def spinal_curve_of(upright: Volume) -> SpinalCurve | None:
     """Return the line through the spinal canal of a canonical volume; None where no canal is found."""
@@ -49,7 +53,8 @@ def cut_body(vertebra: Mask, curve: SpinalCurve, spacing_mm: tuple[float, float,
     Returns
     -------
     (slice, row, column) bool array or None
-        The body, in one piece; None where the mask has no wall in front of the canal.
+        The body, in one piece, or the mask itself where it has no arch; None where the mask has no wall in front of the
+        canal.
     """
     cells = np.argwhere(vertebra)
     if cells.size == 0:
@@ -63,6 +68,8 @@ def cut_body(vertebra: Mask, curve: SpinalCurve, spacing_mm: tuple[float, float,
     wall_mm = float(np.percentile(midline, WALL_PERCENTILE)) if midline.size else 0.0
     if not WALL_RANGE_MM[0] <= wall_mm <= WALL_RANGE_MM[1]:
         return None
+    if wall_mm - float(ahead_mm.min()) <= ARCH_MM:
+        return vertebra
     body = np.zeros_like(vertebra)
     body[tuple(cells[ahead_mm >= wall_mm].T)] = True
     parts, count = ndimage.label(body)

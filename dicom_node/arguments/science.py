@@ -60,9 +60,11 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add: evaluation against references."""
     evaluate = commands.add_parser("evaluate", help="how good masks or values are against a reference")
     actions = evaluate.add_subparsers(required=True, metavar="ACTION")
-    masks = row(actions, "masks", "compare label maps with reference label maps of the same names", "evaluate:masks")
-    masks.add_argument("masks", type=Path, metavar="MASKS", help="folder (or file) of label maps")
-    masks.add_argument("references", type=Path, metavar="REFERENCES", help="folder (or file) of reference label maps")
+    masks = row(actions, "masks", "compare masks with reference masks of the same names", "evaluate:masks")
+    kinds = "label maps (.nii(.gz), .mha, .nrrd) or DICOM Segmentations"
+    masks.add_argument("masks", type=Path, metavar="MASKS", help=f"folder (or file) of {kinds}")
+    masks.add_argument("references", type=Path, metavar="REFERENCES", help="folder (or file) of the same for reference")
+    _add_vocabularies(masks)
     values = row(actions, "values", "compare measured with reference values: densities, loads", "evaluate:values")
     values.add_argument(
         "file", type=Path, metavar="CSV", help="columns case, measured, reference and, if wanted, group"
@@ -79,13 +81,24 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     _add_strength(actions)
 
 
+def _add_vocabularies(action: argparse.ArgumentParser) -> None:
+    """Add: whose label values label maps have."""
+    for whose in ("mask", "reference"):
+        action.add_argument(
+            f"--{whose}-labels",
+            choices=("osteonode", "totalsegmentator"),
+            default="osteonode",
+            help=f"whose label values the label maps of the {whose}s have (default: ours)",
+        )
+
+
 def _add_strength(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add: evaluation of masks by the failure loads they give."""
     words = "compare failure loads from automatic masks with those from reference masks of the same names"
     add = row(actions, "strength", words, "evaluate:strength")
     add.add_argument("--images", type=Path, required=True, help="folder (or file) of scans: .nii(.gz), .mha, .nrrd")
-    add.add_argument("--masks", type=Path, required=True, help="folder (or file) of automatic label maps")
-    add.add_argument("--references", type=Path, required=True, help="folder (or file) of reference label maps")
+    add.add_argument("--masks", type=Path, required=True, help="folder (or file) of automatic masks")
+    add.add_argument("--references", type=Path, required=True, help="folder (or file) of reference masks")
     add.add_argument(
         "--model",
         action="append",
@@ -94,13 +107,7 @@ def _add_strength(actions: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="sas and ct2s take femurs, vertebra takes vertebrae; may be repeated",
     )
     add.add_argument("--structures", nargs="+", metavar="KEY", help="bones, for example femur_right L1 (default: all)")
-    for whose in ("mask", "reference"):
-        add.add_argument(
-            f"--{whose}-labels",
-            choices=("osteonode", "totalsegmentator"),
-            default="osteonode",
-            help=f"whose label values the {whose}s have (default: ours)",
-        )
+    _add_vocabularies(add)
     add.add_argument("--calibration", type=Path, help="JSON file with calibration records (default: none)")
     add.add_argument("--record", metavar="ID", help="the calibration record to use")
     add.add_argument("--density-mg-per-cm3", choices=("HA", "K2HPO4"), help="the images already hold densities, mg/cm3")

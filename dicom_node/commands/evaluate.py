@@ -1,6 +1,7 @@
 """``osteonode evaluate``: tables and figures of masks, strengths, or values, against references."""
 
 import argparse
+import math
 from pathlib import Path
 
 from rich.console import Console
@@ -16,7 +17,8 @@ from rich.table import Table as ConsoleTable
 
 from dicom_node.errors import ConfigurationError, JobRejected
 from dicom_node.evaluation.figures import agreement_figure, confusion_figure, dice_figure, roc_figure
-from dicom_node.evaluation.masks import pair_files, score_masks
+from dicom_node.evaluation.mask_files import pair_files
+from dicom_node.evaluation.masks import score_masks
 from dicom_node.evaluation.notices import notices
 from dicom_node.evaluation.strength_figures import load_figure
 from dicom_node.evaluation.strength_models import LOAD_MODELS, Limits
@@ -51,17 +53,25 @@ SPEED_OVER_S = 3600.0
 
 
 def masks(settings: Settings, options: argparse.Namespace, console: Console) -> None:
-    """Compare label maps with reference label maps of the same names."""
+    """Compare masks with reference masks of the same names."""
     del settings
     pairs = pair_files(options.masks, options.references)
     _check_output(options.out)
     with Progress(console=console) as bar:
         task = bar.add_task("comparing", total=len(pairs))
-        scores = score_masks(pairs, lambda case: bar.advance(task))  # noqa: ARG005 - one tick a case
+        vocabularies = (options.mask_labels, options.reference_labels)
+        found = score_masks(pairs, lambda case: bar.advance(task), vocabularies)  # noqa: ARG005 - one tick a case
+    scores = found.scores
     if not scores:
-        raise ConfigurationError("Neither the masks nor the references hold a label.")
+        raise ConfigurationError(
+            "Neither the masks nor the references show a bone this node measures. Label values were read as "
+            f"{options.mask_labels}'s and {options.reference_labels}'s; name others with --mask-labels or "
+            "--reference-labels."
+        )
     summary = structure_table(scores)
     _write(options.out, {"cases": case_table(scores), "structures": summary}, {"dice": dice_figure(scores)})
+    for sentence in found.notes:
+        console.print(sentence, style="yellow", highlight=False, markup=False)
     for one in scores:
         if one.fits_better:
             sentence = (
@@ -74,10 +84,9 @@ def masks(settings: Settings, options: argparse.Namespace, console: Console) -> 
 def values(settings: Settings, options: argparse.Namespace, console: Console) -> None:
     """Compare measured with reference values of a CSV."""
     del settings
+    thresholds = _thresholds(options)
     cases = read_cases(options.file, options.references)
     _check_output(options.out)
-    thresholds = [Threshold(limit, is_below=True) for limit in options.below or []]
-    thresholds += [Threshold(limit, is_below=False) for limit in options.above or []]
     results = evaluate(cases, thresholds)
     summary = agreement_table(results, options.unit)
     tables: dict[str, Table] = {"agreement": summary}
@@ -97,6 +106,23 @@ def values(settings: Settings, options: argparse.Namespace, console: Console) ->
     _print(summary, options.out, console)
 
 
+def _thresholds(options: argparse.Namespace) -> list[Threshold]:
+    """Return the limits.
+
+    Raises
+    ------
+    ConfigurationError
+        When one is not finite: no value, or every value, would be positive.
+    """
+    found = []
+    for word in ("below", "above"):
+        for limit in getattr(options, word) or []:
+            if not math.isfinite(limit):
+                raise ConfigurationError(f"--{word} {limit:g} is no finite number; name a limit between the values.")
+            found.append(Threshold(limit, is_below=word == "below"))
+    return found
+
+
 def strength(settings: Settings, options: argparse.Namespace, console: Console) -> None:
     """Compare failure loads from automatic masks with those from reference masks."""
     del settings
@@ -104,8 +130,8 @@ def strength(settings: Settings, options: argparse.Namespace, console: Console) 
     _check_resumable(options.out)
     store = Store(options.out)
     with _timed_bar(console) as bar, limited_cores(options.threads):
-        line = bar.add_task("reading the label maps", total=None)
-        tasks = find_tasks(order, lambda case: bar.update(line, description=f"{case}: reading the label maps"))
+        line = bar.add_task("reading the masks", total=None)
+        tasks = find_tasks(order, lambda case: bar.update(line, description=f"{case}: reading the masks"))
         bar.update(line, total=max(masks_to_compute(order, tasks, store), 1))
         bones = compute_loads(
             order, tasks, store, lambda done, doing: bar.update(line, completed=done, description=doing)

@@ -13,13 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.errors import ConfigurationError, JobRejected
-from dicom_node.evaluation.masks import LIMIT_BYTES, case_name, label_values, pair_files
+from dicom_node.evaluation.mask_files import (
+    LIMIT_BYTES,
+    OWN,
+    Labels,
+    MaskFiles,
+    keys_in,
+    pair_files,
+    segments_on,
+    translated,
+)
 from dicom_node.evaluation.strength_models import LOAD_MODELS, Lattice, Limits, MaskPair
 from dicom_node.evaluation.strength_store import Store
 from dicom_node.evaluation.strength_values import STEPS, WORDS, BoneLoads, StepLoad
-from dicom_node.segmenters.foreign_labels import VOCABULARIES
 from dicom_node.strength.bone import MARGIN, UNCALIBRATED, Scan, Sources, density_of, read_labels, read_scan
-from dicom_node.strength.image_files import read_grid
 from fe.errors import FeError
 from fe.sensitivity import Outcome, answer_of, stepped_mask
 from inference.calibration import Material, rho_ash_mg_per_cm3
@@ -30,13 +37,12 @@ from inference.structure_checks import check_structures
 from inference.vertebra_cut import cut_bodies
 from inference.volume import Orientation, Volume, boxes_of, canonical, crop
 from inference.volume_checks import check_volume
+from sr_export.geometry import Grid
 
-Labels = NDArray[np.uint8]
 Advance = Callable[[float, str], None]
 """Told how many masks are done, fractions counting, and what is being computed."""
 
 BONES = {"femur": FEMURS, "vertebra": VERTEBRAE}
-OWN = "osteonode"
 MASKS_A_BONE = 1 + len(STEPS)
 
 
@@ -47,9 +53,10 @@ class StrengthOrder:
     Attributes
     ----------
     images, masks, references
-        Three folders with files of the same names, or three files.
+        Three folders with cases of the same names, or three files.
     mask_labels, reference_labels
-        Keys of ``VOCABULARIES``; vertebrae of another vocabulary than our own may be whole, and are cut to bodies.
+        Keys of ``VOCABULARIES``, for label maps; vertebrae of another vocabulary than our own, or of Segmentations
+        that do not call them bodies, may be whole, and are cut to bodies.
     models, structures
         Keys of ``LOAD_MODELS``; keys of ``inference.labels``, none for all.
     calibration_file, record_id, density_material
@@ -75,8 +82,8 @@ class Task:
 
     case: str
     image: Path
-    mask: Path
-    reference: Path
+    mask: MaskFiles
+    reference: MaskFiles
     structure: str
     model: str
     only_in: str
@@ -101,22 +108,22 @@ def find_tasks(order: StrengthOrder, on_case: Callable[[str], object]) -> tuple[
     ConfigurationError
         When a file has no counterpart, or no map shows a bone that was asked for.
     JobRejected
-        When a file is no label map.
+        When a file is no mask.
     """
-    images = {case_name(one): one for one, _ in pair_files(order.images, order.masks)}
+    images = {one.case: one.files[0] for one, _ in pair_files(order.images, order.masks)}
     tasks: list[Task] = []
     for mask, reference in pair_files(order.masks, order.references):
-        on_case(case_name(mask))
-        ours, theirs = _keys(mask, order.mask_labels), _keys(reference, order.reference_labels)
-        image = images.get(case_name(mask), order.images)
+        on_case(mask.case)
+        ours, theirs = keys_in(mask, order.mask_labels), keys_in(reference, order.reference_labels)
+        image = images.get(mask.case, order.images)
         for model, key in _wanted(order):
             if key in ours or key in theirs:
                 only_in = "" if key in ours and key in theirs else "mask" if key in ours else "reference"
-                tasks.append(Task(case_name(mask), image, mask, reference, key, model, only_in))
+                tasks.append(Task(mask.case, image, mask, reference, key, model, only_in))
     if not tasks:
         raise ConfigurationError(
-            f"No label map shows a bone for {', '.join(order.models)}. Their label values are read as {OWN}'s; name "
-            "another vocabulary with --mask-labels or --reference-labels."
+            f"No mask shows a bone for {', '.join(order.models)}. Label values are read as {order.mask_labels}'s and "
+            f"{order.reference_labels}'s; name another vocabulary with --mask-labels or --reference-labels."
         )
     return tuple(tasks)
 
@@ -175,17 +182,12 @@ def _wanted(order: StrengthOrder) -> Iterator[tuple[str, str]]:
                 yield model, key
 
 
-def _keys(path: Path, vocabulary: str) -> set[str]:
-    """Return the bones a label map shows."""
-    names = VOCABULARIES[vocabulary]
-    return {names[value] for value in label_values(read_grid(path, LIMIT_BYTES), case_name(path)) if value in names}
-
-
 def _key_of(order: StrengthOrder, task: Task, store: Store) -> str:
-    files = [task.image, task.mask, task.reference, *([order.calibration_file] if order.calibration_file else [])]
+    parts = ([task.image], task.mask.files, task.reference.files, [order.calibration_file])
+    files = [path for part in parts for path in part if path is not None]
     words = (
-        task.model, task.structure, order.mask_labels, order.reference_labels, order.record_id or "",
-        order.density_material or "", order.limits.element_mm or 0,
+        len(task.mask.files), task.model, task.structure, order.mask_labels, order.reference_labels,
+        order.record_id or "", order.density_material or "", order.limits.element_mm or 0,
     )  # fmt: skip
     return store.key(files, [str(word) for word in words])
 
@@ -204,7 +206,7 @@ def _by_case(tasks: Iterator[Task]) -> Iterator[tuple[str, list[Task]]]:
 def _read_case(order: StrengthOrder, task: Task) -> _Case:
     sources = Sources(
         image=task.image,
-        mask=task.mask,
+        mask=task.mask.files[0],
         label=None,
         calibration_file=order.calibration_file,
         record_id=order.record_id,
@@ -220,13 +222,16 @@ def _read_case(order: StrengthOrder, task: Task) -> _Case:
     return _Case(scan, upright, automatic, reference, merged_flags(flags, scan.flags))
 
 
-def _labels(volume: Volume, orientation: Orientation, path: Path, vocabulary: str) -> Labels:
-    """Read a map with our label values, vertebrae cut to bodies, in canonical order."""
-    values, _ = read_labels(volume, path, LIMIT_BYTES)
-    labels = np.zeros(values.shape, dtype=np.uint8)
-    for value, key in VOCABULARIES[vocabulary].items():
-        labels[values == value] = BY_KEY[key].value
-    if vocabulary != OWN:
+def _labels(volume: Volume, orientation: Orientation, mask: MaskFiles, vocabulary: str) -> Labels:
+    """Read a mask with our label values, vertebrae cut to bodies, in canonical order."""
+    if mask.is_dicom:
+        slices, rows, columns = volume.hu.shape
+        held = segments_on(mask, Grid(volume.affine_lps, (slices, rows, columns), volume.frame_of_reference_uid))
+        labels, may_be_whole = held.labels, held.may_be_whole
+    else:
+        values, _ = read_labels(volume, mask.files[0], LIMIT_BYTES)
+        labels, may_be_whole = translated(values, vocabulary), vocabulary != OWN
+    if may_be_whole:
         labels, _ = cut_bodies(volume, labels)
     return np.ascontiguousarray(orientation.apply(labels))
 

@@ -20,7 +20,7 @@ from dicom_node.strength.image_files import checksum
 
 SCHEMA = "osteonode-mask-loads-1"
 FOLDER = "computed"
-OWN_SOURCES = ("strength_models.py", "strength_of_masks.py")
+OWN_SOURCES = ("strength_models.py", "strength_of_masks.py", "mask_files.py")
 
 
 class Store:

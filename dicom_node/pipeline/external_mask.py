@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 from skimage.draw import polygon
 
 from dicom_node.errors import ConfigurationError, JobRejected
+from dicom_node.jobs.failure import describe_failure
 from dicom_node.pipeline.corrections import grid_of, lay, read_correction
 from dicom_node.pipeline.segmentation_object import laid_on_grid
 from dicom_node.segmenters.foreign_labels import VOCABULARIES, structure_named
@@ -62,7 +62,7 @@ def read_mask(path: Path, headers: Sequence[Dataset], vocabulary: str) -> Correc
             )
         if kind != RTStructureSetStorage:
             raise JobRejected("The mask is a DICOM file but neither a Segmentation nor an RT Structure Set.")
-        labels = _from_structures(dcmread(path), grid)
+        labels = _from_structure_set(path, grid)
     if not labels.any():
         raise JobRejected("The mask holds no voxel of a bone this node measures; are its names or label values right?")
     return CorrectedSegmenter(labels, grid.affine_lps, checksum(path), EXTERNAL_NAME, cuts_vertebrae=True)
@@ -71,7 +71,7 @@ def read_mask(path: Path, headers: Sequence[Dataset], vocabulary: str) -> Correc
 def _class_of(path: Path) -> str:
     try:
         return str(dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"]).get("SOPClassUID", ""))
-    except (InvalidDicomError, OSError):
+    except Exception:  # noqa: BLE001 - a broken file fails in any way, in the library's code
         raise JobRejected(f"{path.name} is neither DICOM nor a label map (.nii, .nii.gz, .mha, .nrrd).") from None
 
 
@@ -87,19 +87,64 @@ def _from_map(path: Path, grid: Grid, names: Mapping[int, str]) -> NDArray[np.ui
     return laid_on_grid(table[values.astype(np.uint8)], found.affine_lps, grid.affine_lps, grid.shape)
 
 
+def _from_structure_set(path: Path, grid: Grid) -> NDArray[np.uint8]:
+    try:
+        return _from_structures(dcmread(path), grid)
+    except JobRejected:
+        raise
+    except Exception as error:  # noqa: BLE001 - a broken file fails in any way; its kind is all that may be said
+        raise JobRejected(
+            f"The mask cannot be read as an RT Structure Set ({describe_failure(error)}); is the file whole?"
+        ) from None
+
+
 def _from_structures(structures: Dataset, grid: Grid) -> NDArray[np.uint8]:
     """Fill the contours of every bone this node measures."""
     regions = structures.get("StructureSetROISequence", ())
     frames = {str(roi.get("ReferencedFrameOfReferenceUID", "")) for roi in regions}
     if grid.frame_of_reference_uid and frames - {grid.frame_of_reference_uid}:
         raise JobRejected("The structure set lies in another frame of reference than the series analysed.")
-    names = {int(roi.ROINumber): str(roi.get("ROIName", "")) for roi in regions}
+    bones = _bones_by_number(regions)
     labels = np.zeros(grid.shape, dtype=np.uint8)
     for item in structures.get("ROIContourSequence", ()):
-        structure = structure_named(names.get(int(item.ReferencedROINumber), ""))
-        if structure is not None:
-            lay(labels, structure, _filled(item.get("ContourSequence", ()), structure, grid))
+        number = _number_of(item, "ReferencedROINumber")
+        if number is None:
+            raise JobRejected(
+                "An item of the structure set's contours names no structure; a Referenced ROI Number (3006,0084) was "
+                "expected in each."
+            )
+        if number in bones:
+            lay(labels, bones[number], _filled(item.get("ContourSequence", ()), bones[number], grid))
     return labels
+
+
+def _bones_by_number(regions: Sequence[Dataset]) -> dict[int, Structure]:
+    """Return which ROI Number stands for which bone; a region that is no bone this node measures is left out."""
+    bones: dict[int, Structure] = {}
+    for roi in regions:
+        structure = structure_named(str(roi.get("ROIName", "")))
+        if structure is None:
+            continue
+        number = _number_of(roi, "ROINumber")
+        if number is None:
+            raise JobRejected(
+                f"{structure.name} of the structure set has no ROI Number (3006,0022); a whole number was expected."
+            )
+        if number in bones:
+            raise JobRejected(
+                f"One ROI Number of the structure set stands for {bones[number].name} and {structure.name}; "
+                "a number each was expected."
+            )
+        bones[number] = structure
+    return bones
+
+
+def _number_of(item: Dataset, keyword: str) -> int | None:
+    """Return a whole number of an item, None where it is missing, empty or no number."""
+    try:
+        return int(item.get(keyword))
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _filled(contours: Sequence[Dataset], structure: Structure, grid: Grid) -> NDArray[np.bool_]:
@@ -109,7 +154,9 @@ def _filled(contours: Sequence[Dataset], structure: Structure, grid: Grid) -> ND
     for contour in contours:
         if str(contour.get("ContourGeometricType", "")) != "CLOSED_PLANAR":
             continue
-        points = np.reshape(np.array(contour.ContourData, dtype=np.float64), (-1, 3))
+        points = _points_mm(contour, structure)
+        if not len(points):
+            continue
         index = points @ inverse[:3, :3].T + inverse[:3, 3]
         slice_ = round(float(index[:, 0].mean()))
         if np.abs(index[:, 0] - slice_).max() > ON_SLICE or not 0 <= slice_ < grid.shape[0]:
@@ -117,3 +164,20 @@ def _filled(contours: Sequence[Dataset], structure: Structure, grid: Grid) -> ND
         rows, columns = polygon(index[:, 1], index[:, 2], grid.shape[1:])
         mask[slice_, rows, columns] ^= True
     return mask
+
+
+def _points_mm(contour: Dataset, structure: Structure) -> NDArray[np.float64]:
+    """Return a contour's points, (n, 3) array of x, y, z, LPS mm; none where it is empty."""
+    try:
+        found = contour.get("ContourData")
+        values = np.array([] if found is None or found == "" else found, dtype=np.float64).ravel()
+    except (TypeError, ValueError, OverflowError):
+        values = np.array([np.nan])
+    if not np.isfinite(values).all():
+        raise JobRejected(f"A contour of {structure.name} holds what is no number; coordinates in mm were expected.")
+    if values.size % 3:
+        raise JobRejected(
+            f"A contour of {structure.name} has {values.size} number{'s' if values.size > 1 else ''}; three for each "
+            "point (x, y, z) were expected."
+        )
+    return values.reshape(-1, 3)

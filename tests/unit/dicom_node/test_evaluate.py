@@ -10,7 +10,8 @@ from PIL import Image
 
 from dicom_node.cli import main
 from dicom_node.errors import ConfigurationError, JobRejected
-from dicom_node.evaluation.masks import pair_files, score_masks
+from dicom_node.evaluation.mask_files import pair_files
+from dicom_node.evaluation.masks import score_masks
 from dicom_node.evaluation.notices import notices
 from dicom_node.evaluation.tables import agreement_table, decision_table, to_csv, to_markdown
 from dicom_node.evaluation.values import Case, Threshold, evaluate, read_cases
@@ -311,7 +312,7 @@ def test_swapped_sides_and_shifted_levels_of_masks_are_named(
 
 
 def test_masks_have_the_area_under_the_curve_and_the_hausdorff_distance(folders: tuple[Path, Path]) -> None:
-    scores = {(one.case, one.structure): one for one in score_masks(pair_files(*folders), len)}
+    scores = {(one.case, one.structure): one for one in score_masks(pair_files(*folders), len).scores}
     assert scores["a", "L1"].auc == 1.0
     moved = scores["b", "L1"]
     # 600 voxels of 9000; a voxel of ten is missed and as many are beside.
@@ -328,5 +329,16 @@ def test_a_case_in_two_formats_is_refused(folders: tuple[Path, Path]) -> None:
 
 def test_an_empty_map_misses_every_bone(folders: tuple[Path, Path]) -> None:
     save_labels(folders[0] / "a.nii.gz", labels() * 0)
-    scores = [one for one in score_masks(pair_files(*folders), len) if one.case == "a"]
+    scores = [one for one in score_masks(pair_files(*folders), len).scores if one.case == "a"]
     assert [(one.dice, one.auc, one.volume_ml) for one in scores] == [(0.0, 0.5, 0.0)] * 2
+
+
+@pytest.mark.parametrize("word", ["--below", "--above"])
+@pytest.mark.parametrize("limit", ["nan", "inf", "-inf"])
+def test_a_limit_that_is_not_finite_is_refused(
+    word: str, limit: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", "values", str(write_values(tmp_path / "v.csv")), "--out", str(tmp_path / "out")]
+    assert main([*command, f"{word}={limit}"]) != 0
+    assert f"{word} {limit} is no finite number" in " ".join(capsys.readouterr().out.split())
+    assert not (tmp_path / "out").exists()

@@ -1,6 +1,8 @@
 """Masks made elsewhere: read onto the series they were drawn on, each bone under its own name and side, or refused."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -148,6 +150,85 @@ def test_a_structure_set_of_another_frame_of_reference_is_refused(headers: list[
     path = structure_set(headers, tmp_path / "rt.dcm", {"Femur_R": [square(3, 20, 10, 5)]}, frame=generate_uid())
     with pytest.raises(JobRejected, match="another frame of reference"):
         read_mask(path, headers, "osteonode")
+
+
+def set_contour(seg: Dataset, values: Any) -> None:
+    contour = seg.ROIContourSequence[0].ContourSequence[0]
+    del contour.ContourData
+    if values is not None:
+        contour.ContourData = values
+
+
+def drop_number(seg: Dataset) -> None:
+    del seg.StructureSetROISequence[0].ROINumber
+
+
+def drop_reference(seg: Dataset) -> None:
+    del seg.ROIContourSequence[0].ReferencedROINumber
+
+
+def share_number(seg: Dataset) -> None:
+    seg.StructureSetROISequence[1].ROINumber = 1
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR DS")
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda seg: set_contour(seg, ["1", "2", "3", "4"]), "A contour of Right femur has 4 numbers"),
+        (lambda seg: set_contour(seg, "5"), "A contour of Right femur has 1 number"),
+        (lambda seg: set_contour(seg, ["1", "nan", "3"]), "A contour of Right femur holds what is no number"),
+        (lambda seg: set_contour(seg, ["1", "inf", "3"]), "A contour of Right femur holds what is no number"),
+        (drop_number, "Right femur of the structure set has no ROI Number"),
+        (drop_reference, "names no structure"),
+        (share_number, "One ROI Number .* Right femur and Left femur"),
+    ],
+)
+def test_a_broken_structure_set_is_a_sentence_that_names_the_bone_and_nobody(
+    headers: list[Dataset], tmp_path: Path, change: Callable[[Dataset], None], words: str
+) -> None:
+    regions = {"Femur_R": [square(3, 20, 10, 5)], "Femur_L": [square(3, 20, 30, 5)], "Doe": [square(3, 10, 30, 2)]}
+    path = structure_set(headers, tmp_path / "rt.dcm", regions)
+    broken = dcmread(path)
+    change(broken)
+    broken.save_as(path)
+    with pytest.raises(JobRejected, match=words) as refusal:
+        read_mask(path, headers, "osteonode")
+    assert "Doe" not in str(refusal.value)
+
+
+def test_a_number_that_is_none_is_a_sentence(headers: list[Dataset], tmp_path: Path) -> None:
+    path = structure_set(headers, tmp_path / "rt.dcm", {"Femur_R": [square(3, 20, 10, 5)]})
+    content = path.read_bytes()
+    number = dcmread(path).ROIContourSequence[0].ContourSequence[0]["ContourData"].value[0].original_string.encode()
+    path.write_bytes(content.replace(number + b"\\", b"x" * len(number) + b"\\"))
+    with pytest.raises(JobRejected, match="A contour of Right femur holds what is no number"):
+        read_mask(path, headers, "osteonode")
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+def test_a_structure_set_cut_short_anywhere_is_a_sentence(headers: list[Dataset], tmp_path: Path) -> None:
+    path = structure_set(headers, tmp_path / "rt.dcm", {"Femur_R": [square(3, 20, 10, 5)]})
+    content = path.read_bytes()
+    for size in range(len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:size])
+        with pytest.raises(JobRejected):
+            read_mask(path, headers, "osteonode")
+
+
+@pytest.mark.parametrize("values", [None, "", []])
+def test_an_empty_contour_and_a_number_nobody_uses_are_passed_over(
+    headers: list[Dataset], tmp_path: Path, values: Any
+) -> None:
+    regions = {"Femur_R": [square(3, 2, 3, 1), square(3, 20, 10, 5)], "Bladder": [square(3, 10, 30, 4)]}
+    path = structure_set(headers, tmp_path / "rt.dcm", regions)
+    seg = dcmread(path)
+    set_contour(seg, values)
+    del seg.StructureSetROISequence[1].ROINumber
+    seg.save_as(path)
+    labels = read_mask(path, headers, "osteonode").labels
+    assert (labels == BY_KEY["femur_right"].value).sum() == 11 * 11
+    assert not labels[:, :10].any()
 
 
 def test_two_bones_that_share_voxels_are_refused(headers: list[Dataset], tmp_path: Path) -> None:

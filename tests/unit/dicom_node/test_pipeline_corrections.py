@@ -1,6 +1,7 @@
 """A segmentation that a person corrected: read onto its own slices and sides, or refused with a sentence."""
 
 from pathlib import Path
+from typing import Any
 
 import highdicom as hd
 import numpy as np
@@ -12,14 +13,28 @@ from pydicom.uid import generate_uid
 
 from dicom_node.demo.fake_ct import FakePatient, Scan, write_series
 from dicom_node.errors import JobRejected
-from dicom_node.pipeline.corrections import is_correction, load_correction, read_correction, save_correction
+from dicom_node.pipeline.corrections import (
+    Segment,
+    is_correction,
+    load_correction,
+    read_correction,
+    save_correction,
+    segments_of,
+)
+from inference.corrected import CORRECTED_NAME, CorrectedSegmenter
 from inference.dicom_volume import volume_from_datasets
 from inference.errors import SegmentationError
 from inference.labels import BY_KEY
+from inference.metrics import dice
+from inference.volume import Volume
 from sr_export.codes import ANATOMICAL_STRUCTURE, LATERALITIES, STRUCTURES
 
 SCAN = Scan(np.zeros((10, 24, 32), np.int16), (3.0, 2.0, 2.0), (-60.0, -45.0, 100.0))
 LIVER = Code("10200004", "SCT", "Liver")
+NEOPLASM = Code("108369006", "SCT", "Neoplasm")
+TISSUE_OF_OHIF = Code("T-D0050", "SRT", "Tissue")
+"""OHIF 3.13 writes it for every segment, whatever it was before."""
+GENERIC = (TISSUE_OF_OHIF, Code("85756007", "SCT", "Tissue"), ANATOMICAL_STRUCTURE, Code("113343008", "SCT", "Organ"))
 
 
 @pytest.fixture
@@ -48,6 +63,13 @@ def segment(number: int, label: str, code: Code, side: str) -> Dataset:
     return description
 
 
+def holding(item: Dataset) -> Dataset:
+    """Return the header of a Segmentation of one segment."""
+    seg = Dataset()
+    seg.SegmentSequence = [item]
+    return seg
+
+
 def write_seg(path: Path, series: list[Dataset], parts: list[tuple[str, Code, str, NDArray[np.bool_]]]) -> Path:
     """Write what a viewer would: one segment a part, frames in the order of the images given."""
     stacked = np.stack([mask for *_, mask in parts], axis=-1)
@@ -70,6 +92,8 @@ def write_seg(path: Path, series: list[Dataset], parts: list[tuple[str, Code, st
 
 
 FEMUR = STRUCTURES["femur"]
+VALUES = {"L5": 27, "L4": 28, "L3": 29, "L2": 30, "L1": 31}
+"""TotalSegmentator's values, of the patient's reference labels."""
 
 
 @pytest.mark.parametrize("backwards", [False, True])
@@ -104,13 +128,94 @@ def test_a_bone_without_code_is_known_by_the_name_people_read(tmp_path: Path, se
     assert (read_correction(path, series).labels == BY_KEY["femur_right"].value).sum() == RIGHT.sum()
 
 
+@pytest.mark.parametrize("code", GENERIC, ids=str)
+def test_a_viewer_that_codes_everything_alike_is_read_by_the_names(
+    tmp_path: Path, series: list[Dataset], code: Code
+) -> None:
+    parts = [("Right femur edited", code, "", RIGHT), ("Left femur", code, "", LEFT), ("L1 (2)", code, "", L1)]
+    labels = read_correction(write_seg(tmp_path / "seg.dcm", series, parts), series).labels
+    for key, mask in (("femur_right", RIGHT), ("femur_left", LEFT), ("L1", L1)):
+        np.testing.assert_array_equal(labels == BY_KEY[key].value, mask, err_msg=key)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "L1 metastasis",
+        "T12 rib left",
+        "L3 nerve root",
+        "L2 pedicle screw",
+        "L1-2",
+        "L1 - 2",
+        "L1/L2 disc",
+        "L1 trabecular VOI",
+        "Left femur nail",
+        "Right femur fracture",
+        "Right femur, head",
+        "Left femur body",
+        "Right femur left",
+        "Left right femur",
+        "Femur",
+    ],
+)
+def test_what_lies_in_or_at_a_bone_is_not_the_bone(tmp_path: Path, series: list[Dataset], label: str) -> None:
+    assert not is_correction(write_seg(tmp_path / "seg.dcm", series, [(label, TISSUE_OF_OHIF, "", L1)]))
+    if label not in {"L1 - 2", "Right femur left", "Left right femur", "Femur"}:
+        side = {"L": "R", "R": "L"}.get(label[0], "") if "femur" in label else ""
+        key = "femur" if "femur" in label else label[:2]
+        coded = segment(1, label, STRUCTURES[{"T1": "T12"}.get(key, key)], side)
+        assert segments_of(holding(coded)) == [Segment(1, label, None)]
+
+
+@pytest.mark.parametrize(
+    ("label", "key"),
+    [
+        ("L1 vertebral body", "L1"),
+        ("L1 body", "L1"),
+        ("l1 vertebra corrected", "L1"),
+        ("T12 v2", "T12"),
+        ("Right femur copy", "femur_right"),
+        ("Right femur 2", "femur_right"),
+        ("RIGHT FEMUR, corrected", "femur_right"),
+        ("femur_left edited", "femur_left"),
+        ("Left hip bone (3)", "hip_left"),
+    ],
+)
+def test_few_words_beside_its_name_leave_a_bone_what_it_is(label: str, key: str) -> None:
+    (found,) = segments_of(holding(segment(1, label, TISSUE_OF_OHIF, "")))
+    assert found.structure is BY_KEY[key]
+
+
+@pytest.mark.parametrize("label", ["L1", "L1 vertebral body", "Right femur", "Left femur"])
+def test_a_code_of_something_else_counts_more_than_a_bones_name(
+    tmp_path: Path, series: list[Dataset], label: str
+) -> None:
+    assert not is_correction(write_seg(tmp_path / "seg.dcm", series, [(label, NEOPLASM, "", L1)]))
+
+
+@pytest.mark.parametrize(
+    ("value", "side", "key"), [("T-12710", "G-A100", "femur_right"), ("T-12710", "G-A101", "femur_left")]
+)
+def test_a_bone_in_the_codes_of_older_programs_is_known(value: str, side: str, key: str) -> None:
+    item = segment(1, "any name", Code(value, "SRT", "Femur"), "")
+    item.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [
+        hd.sr.CodedConcept(side, "SRT", "side")
+    ]
+    assert segments_of(holding(item))[0].structure is BY_KEY[key]
+
+
 @pytest.mark.parametrize(
     ("parts", "words"),
     [
         ([("Left femur", FEMUR, "R", RIGHT)], "named Left femur and coded as Right femur"),
         ([("Left femur corrected", FEMUR, "R", RIGHT)], "named Left femur and coded as Right femur"),
         ([("L1", STRUCTURES["L2"], "", L1)], "named L1 vertebral body and coded as L2"),
+        ([("Right femur", TISSUE_OF_OHIF, "L", RIGHT)], "named Right femur and coded as Left femur"),
+        ([("Right hip bone", FEMUR, "R", RIGHT)], "named Right hip bone and coded as Right femur"),
+        ([("Femur L", FEMUR, "R", RIGHT)], "for the other side and coded as Right femur"),
+        ([("femur right", FEMUR, "L", RIGHT)], "for the other side and coded as Left femur"),
         ([("a", FEMUR, "R", RIGHT), ("b", FEMUR, "R", LEFT)], "twice"),
+        ([(f"Right femur, part {n} of 2", FEMUR, "R", mask) for n, mask in ((1, RIGHT), (2, LEFT))], "twice"),
         ([("a", FEMUR, "R", RIGHT), ("b", FEMUR, "L", RIGHT)], "shares"),
     ],
 )
@@ -160,6 +265,101 @@ def test_the_segmentation_of_a_node_is_no_correction_wherever_it_comes_from(
     seg.Manufacturer, seg.ManufacturerModelName = "OsteoNode", "osteonode"
     seg.save_as(path)
     assert not is_correction(path), "two nodes behind one PACS would answer each other for ever"
+
+
+def said_of(path: Path, kind: str, name: str = "", source: str = "") -> Path:
+    """Say of every segment who made it."""
+    seg = dcmread(path)
+    for item in seg.SegmentSequence:
+        item.SegmentAlgorithmType, item.SegmentAlgorithmName = kind, name
+        if source:
+            maker = Dataset()
+            maker.AlgorithmName, maker.AlgorithmVersion, maker.AlgorithmSource = name, "1", source
+            maker.AlgorithmFamilyCodeSequence = [hd.sr.CodedConcept("123110", "DCM", "Artificial Intelligence")]
+            item.SegmentationAlgorithmIdentificationSequence = [maker]
+    seg.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "source", "expected"),
+    [
+        ("MANUAL", "", "", True),
+        ("SEMIAUTOMATIC", "Grow from seeds", "", True),
+        ("AUTOMATIC", "OsteoNode classical, checked by OsteoNode network", "", True),
+        ("AUTOMATIC", "TotalSegmentator total", "OsteoNode", True),
+        ("AUTOMATIC", "TotalSegmentator", "", False),
+        ("AUTOMATIC", "OsteoNodeless", "Somebody", False),
+        ("", "", "", False),
+    ],
+)
+def test_only_what_a_person_made_or_the_node_did_before_is_a_correction(
+    tmp_path: Path, series: list[Dataset], kind: str, name: str, source: str, expected: bool
+) -> None:
+    """Viewers may keep the AUTOMATIC of what the node made, with the algorithm's name, after a person changed it."""
+    path = write_seg(tmp_path / "seg.dcm", series, [("Right femur", TISSUE_OF_OHIF, "", RIGHT)])
+    assert is_correction(said_of(path, kind, name, source)) is expected
+    assert (read_correction(path, series).labels == BY_KEY["femur_right"].value).sum() == RIGHT.sum()
+
+
+def test_a_contradiction_another_program_made_by_itself_starts_no_job(tmp_path: Path, series: list[Dataset]) -> None:
+    path = write_seg(tmp_path / "seg.dcm", series, [("Left femur", FEMUR, "R", RIGHT)])
+    assert not is_correction(said_of(path, "AUTOMATIC", "Somebody's"))
+
+
+def test_a_tumour_drawn_by_a_person_makes_no_correction_of_another_programs_bones(
+    tmp_path: Path, series: list[Dataset]
+) -> None:
+    parts = [("Right femur", FEMUR, "R", RIGHT), ("Tumour", NEOPLASM, "", L1)]
+    path = said_of(write_seg(tmp_path / "seg.dcm", series, parts), "AUTOMATIC", "Somebody's")
+    seg = dcmread(path)
+    seg.SegmentSequence[1].SegmentAlgorithmType = "MANUAL"
+    seg.save_as(path)
+    assert not is_correction(path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "is_cut"),
+    [
+        (("L1 vertebral body", "T12 body edited"), False),
+        (("Right femur", "L1 vertebral body"), False),
+        (("L1 vertebral body", "T12"), True),
+        (("L1 vertebra",), True),
+        (("any name",), True),
+    ],
+)
+def test_vertebrae_are_cut_to_bodies_unless_their_labels_say_they_are(
+    tmp_path: Path, series: list[Dataset], labels: tuple[str, ...], is_cut: bool
+) -> None:
+    codes = {"T": STRUCTURES["T12"], "R": FEMUR}
+    parts = [
+        (label, codes.get(label[0], STRUCTURES["L1"]), "R" if label[0] == "R" else "", (L1, RIGHT)[n])
+        for n, label in enumerate(labels)
+    ]
+    correction = read_correction(write_seg(tmp_path / "seg.dcm", series, parts), series)
+    save_correction(correction, tmp_path / "job")
+    loaded = load_correction(tmp_path / "job")
+    assert loaded is not None
+    assert (correction.cuts_vertebrae, loaded.cuts_vertebrae) == (is_cut, is_cut)
+    assert loaded.identity.name == CORRECTED_NAME
+
+
+@pytest.mark.real_data
+def test_a_body_beside_a_whole_vertebra_stays_voxel_for_voxel_as_it_was_drawn(
+    patient_ct: tuple[Volume, NDArray[Any]], patient_bodies: NDArray[Any]
+) -> None:
+    volume, reference = patient_ct
+    labels = np.zeros(reference.shape, dtype=np.uint8)
+    labels[reference == VALUES["L3"]] = BY_KEY["L3"].value
+    for key in ("L1", "L2", "L4", "L5"):
+        labels[(reference == VALUES[key]) & (patient_bodies > 0)] = BY_KEY[key].value
+    found = CorrectedSegmenter(labels, volume.affine_lps, "0" * 64, cuts_vertebrae=True).segment(volume)
+    assert not found.flags
+    for key in ("L1", "L2", "L4", "L5"):
+        np.testing.assert_array_equal(found.labels == BY_KEY[key].value, labels == BY_KEY[key].value, err_msg=key)
+    whole, body = labels == BY_KEY["L3"].value, found.labels == BY_KEY["L3"].value
+    assert body.sum() < 0.8 * whole.sum()
+    assert dice(body, whole & (patient_bodies > 0)) > 0.95
 
 
 @pytest.mark.parametrize("content", [b"", b"no dicom", b"\0" * 200])

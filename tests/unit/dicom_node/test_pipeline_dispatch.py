@@ -192,7 +192,7 @@ def keep_segmentation(
     intake: Intake, make_arrival: Callable[..., Arrival], study: str, label: str, at: datetime
 ) -> None:
     segment = Dataset()
-    segment.SegmentNumber, segment.SegmentLabel = 1, label
+    segment.SegmentNumber, segment.SegmentLabel, segment.SegmentAlgorithmType = 1, label, "MANUAL"
     changes = {"SOPClassUID": SEGMENTATION_CLASS, "StudyInstanceUID": study, "SegmentSequence": [segment]}
     intake.keep(make_arrival(**changes), at)
 
