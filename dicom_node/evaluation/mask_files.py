@@ -67,7 +67,7 @@ class BoneMap:
     affine_lps : (4, 4) array
         Index to LPS mm.
     strangers
-        Label values, or names of segments, that are no bone this node measures.
+        Label values, or numbers of segments, that are no bone this node measures; a label may name anybody.
     may_be_whole
         Whether its vertebrae may be whole instead of bodies.
     """
@@ -263,7 +263,7 @@ def _laid(mask: MaskFiles, grid: Grid) -> BoneMap:
         if parts:
             lay(labels, structure, _together(parts, grid))
     strangers = {
-        one.label or str(one.number) for _, one in held if one.structure is None and MEASURED_REGION not in one.label
+        f"segment {one.number}" for _, one in held if one.structure is None and MEASURED_REGION not in one.label
     }
     may_be_whole = any(segment.may_be_whole for _, segment in held)
     return BoneMap(labels, grid.affine_lps, frozenset(strangers), may_be_whole)

@@ -176,6 +176,15 @@ def test_segmentations_that_show_different_slices_are_compared_over_all_of_them(
     assert float(found["a", "femur_right"]["HD, mm"]) == pytest.approx(6.0)
 
 
+def test_what_people_wrote_into_a_segment_is_not_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_segs(tmp_path / "ours/p", l1="L1 of Quistgaard")
+    write_map(tmp_path / "theirs/p.nii.gz", own_labels())
+    compare(tmp_path / "ours", tmp_path / "theirs", tmp_path / "out")
+    sentences = said(capsys)
+    assert "are no bone this node measures: segment" in sentences
+    assert "Quistgaard" not in sentences
+
+
 @pytest.mark.parametrize("theirs_is_seg", [True, False])
 def test_a_segmentation_of_another_scan_is_refused_with_its_case(
     theirs_is_seg: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
