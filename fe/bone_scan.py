@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from fe.box import box_around
 from fe.errors import BadDensity
 from fe.flags import ModelFlag
 from fe.voxel.grid import DensityGrid
 
 Bools = NDArray[np.bool_]
-Box = tuple[slice, slice, slice]
 
 LEAST_MEAN_MG_PER_CM3 = 20.0
 """A femur with a smaller mean density is refused: whole femurs have more than 100, marrow fat alone is near 0, and
@@ -24,26 +24,6 @@ show metal with little more than 2000."""
 
 LEAST_METAL_VOXELS = 4
 """Smaller connected pieces are noise [project's assumption]."""
-
-
-def box_around(mask: Bools, margin: int = 0) -> Box:
-    """Return the smallest box that holds a mask and a margin of voxels, cut at the edge of the volume.
-
-    A bone is a small part of a scan: what is done in its box costs a fraction, and is the same.
-
-    Parameters
-    ----------
-    mask : (slice, row, column) bool array
-        The bone; without any voxel the box is empty.
-    margin
-        Voxels on every side.
-    """
-    return _span(mask, (1, 2), margin), _span(mask, (0, 2), margin), _span(mask, (0, 1), margin)
-
-
-def _span(mask: Bools, others: tuple[int, int], margin: int) -> slice:
-    occupied = np.flatnonzero(mask.any(axis=others))
-    return slice(max(0, int(occupied[0]) - margin), int(occupied[-1]) + 1 + margin) if occupied.size else slice(0, 0)
 
 
 def without_cavities(mask: Bools) -> Bools:

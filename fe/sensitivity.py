@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fe.bone_scan import box_around
+from fe.box import box_around
 from fe.errors import BadMask, BadSpacing, EmptyMask, FeError
 from fe.flags import ModelFlag
 from fe.outcome import say_nothing

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from fe.bone_scan import check_femur_density, metal_flags, without_cavities
+from fe.box import box_around
 from fe.criterion import Mode
 from fe.errors import ModelTooLarge, UnsupportedModel
 from fe.femur import FemurSettings, failure_site
@@ -299,8 +300,7 @@ def _check_size(
     if not (mask.ndim == len(spacing_mm) and mask.any() and np.isfinite(lengths).all() and (lengths > 0).all()):
         return  # density_grid says what is wrong
     scale = float(np.prod(spacing_mm)) / element_mm**3
-    occupied = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    cells = float(np.prod([o[-1] - o[0] + 1 for o in occupied])) * scale
+    cells = float(np.prod([span.stop - span.start for span in box_around(mask)])) * scale
     elements = float(mask.sum()) * scale
     needed = int(elements * BYTES_PER_ELEMENT + cells * BYTES_PER_BOX_CELL)
     if needed > limit_bytes:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import marching_cubes
 
+from fe.box import box_around
 from fe.endplates import find_endplates
 from fe.errors import TooThin
 
@@ -108,7 +109,7 @@ def mask_surface(mask: Bools, spacing_mm: tuple[float, float, float]) -> tuple[D
     """
     sigma_mm = max(SMOOTH_MM, SMOOTH_VOXELS * max(spacing_mm))
     border = int(np.ceil(4 * sigma_mm / min(spacing_mm)))
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    box = box_around(mask)
     smooth = ndimage.gaussian_filter(np.pad(mask[box], border).astype(np.float32), [sigma_mm / s for s in spacing_mm])
     if smooth.max() <= LEVEL:
         raise TooThin("The mask is thinner than its voxels can show: nothing is left when it is smoothed.")

@@ -5,6 +5,7 @@ their segments are: the node divides its bones among several objects. Nothing is
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -181,11 +182,10 @@ def read_pair(mask: MaskFiles, reference: MaskFiles, vocabularies: tuple[str, st
             raise JobRejected(f"The two label maps of {mask.case} lie on different grids; resample one to the other.")
         return one, other
     if mask.is_dicom and reference.is_dicom:
-        try:
-            grid = _grid_around([open_segmentation(path) for path in (*mask.files, *reference.files)])
-        except JobRejected as error:
-            raise JobRejected(f"{mask.case}: {error}") from None
-        return segments_on(mask, grid), segments_on(reference, grid)
+        with _of_case(mask):
+            ours, theirs = _opened(mask), _opened(reference)
+            grid = _grid_around([*ours, *theirs])
+        return _laid(mask, ours, grid), _laid(reference, theirs, grid)
     if mask.is_dicom:
         other = _from_map(reference, vocabularies[1])
         return segments_on(mask, _grid_of(other)), other
@@ -210,7 +210,7 @@ def keys_in(mask: MaskFiles, vocabulary: str) -> set[str]:
         When it is no label map and no Segmentation.
     """
     if mask.is_dicom:
-        found = [segments_of(open_segmentation(path)) for path in mask.files]
+        found = [segments_of(seg) for seg in _opened(mask)]
         return {one.structure.key for segments in found for one in segments if one.structure is not None}
     names = VOCABULARIES[vocabulary]
     return {names[value] for value in label_values(read_grid(mask.files[0], LIMIT_BYTES), mask.case) if value in names}
@@ -247,14 +247,30 @@ def segments_on(mask: MaskFiles, grid: Grid) -> BoneMap:
         When one cannot be read, they are of another grid or of several frames of reference, a bone is there twice, or
         two bones share voxels.
     """
+    with _of_case(mask):
+        segs = _opened(mask)
+    return _laid(mask, segs, grid)
+
+
+@contextmanager
+def _of_case(mask: MaskFiles) -> Iterator[None]:
+    """Say of which case a refusal is."""
     try:
-        return _laid(mask, grid)
+        yield
     except JobRejected as error:
         raise JobRejected(f"{mask.case}: {error}") from None
 
 
-def _laid(mask: MaskFiles, grid: Grid) -> BoneMap:
-    segs = [open_segmentation(path) for path in mask.files]
+def _opened(mask: MaskFiles) -> list[Any]:
+    return [open_segmentation(path) for path in mask.files]
+
+
+def _laid(mask: MaskFiles, segs: Sequence[Any], grid: Grid) -> BoneMap:
+    with _of_case(mask):
+        return _bones_of(segs, grid)
+
+
+def _bones_of(segs: Sequence[Any], grid: Grid) -> BoneMap:
     _frame_of(segs, grid.frame_of_reference_uid)
     held = [(seg, segment) for seg in segs for segment in segments_of(seg)]
     labels = np.zeros(grid.shape, dtype=np.uint8)

@@ -183,8 +183,8 @@ def measure(models: Models | Path, volume: Volume, record: CalibrationRecord | N
     located = replace(located, labels=np.ascontiguousarray(orientation.restore(labels)), flags=flags)
     if not labels.any() or any(forbids_density(flags, level) for level in LEVELS):
         return located
-    mean_hu = float(upright.hu[labels > 0].mean(dtype=np.float64))
-    white = float((upright.hu[labels > 0] > WHITE_HU).mean())
+    core_hu = upright.hu[labels > 0]
+    mean_hu, white = float(core_hu.mean(dtype=np.float64)), float((core_hu > WHITE_HU).mean())
     box = masked(grey, np.logical_or.reduce(parts))
     return replace(
         located,

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from fe.box import box_around
 from fe.errors import BadDensity, BadMask, BadSpacing, EmptyMask, OutsideVolume, UnsupportedModel
 from fe.tetra.element import gradients_per_mm, quadrature, shape_functions
 from fe.tetra.mesh import TetMesh
@@ -129,11 +130,7 @@ def bone_volume(
         raise BadMask(f"The mask must be a boolean volume of the scan's shape {values.shape}; it has {mask.shape}.")
     if not mask.any():
         raise EmptyMask("The mask holds no voxel.")
-    found = ndimage.find_objects(mask.astype(np.uint8))[0]
-    box = tuple(
-        slice(max(extent.start - REACH, 0), min(extent.stop + REACH, size))
-        for extent, size in zip(found, mask.shape, strict=True)
-    )
+    box = box_around(mask, REACH)
     inside = mask[box]
     bone = np.asarray(values[box], dtype=np.float32)
     if not np.isfinite(bone[inside]).all():

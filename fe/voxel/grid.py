@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from fe.box import box_around
 from fe.errors import BadDensity, BadMask, BadSpacing, EmptyMask
 
 FILLED_FRACTION = 0.5
@@ -104,7 +105,7 @@ def density_grid(
         The input cannot describe a bone.
     """
     _check(rho_qct_mg_per_cm3, mask, spacing_mm, element_mm)
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    box = box_around(mask)
     spans = [
         _axis_span(extent, spacing, element_mm, None if lattice_mm is None else lattice_mm[2 - axis])
         for axis, (extent, spacing) in enumerate(zip(box, spacing_mm, strict=True))

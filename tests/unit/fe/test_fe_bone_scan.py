@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from fe.bone_scan import LEAST_METAL_VOXELS, box_around, metal_flags, without_cavities
+from fe.bone_scan import LEAST_METAL_VOXELS, metal_flags, without_cavities
+from fe.box import box_around
 from fe.errors import BadDensity, NotConverged, NotInBalance
 from fe.gallery import synthetic_femur
 from fe.load_cases import STANCE
